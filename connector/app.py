@@ -34,7 +34,7 @@ from connector.api_management.doors import Doors
 from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
-from connector.app_parts import Together, kept_room, looking_at, own_key, store_fault, watched_disks
+from connector.app_parts import Together, kept_lives, kept_room, looking_at, own_key, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
@@ -65,7 +65,6 @@ from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
 from connector.dataplane.stream import Representations
 from connector.dataplane_disk.disks import Disks
-from connector.dataplane_live.lives import Lives
 from connector.dataplane_push.pusher import Pusher
 from connector.dataplane_push.signed import Sinks
 from connector.dsp import dcat
@@ -233,10 +232,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             prices=policies.prices, window_bytes=settings.metering.window_bytes, credit_windows=settings.metering.credit_windows,
         )  # fmt: skip
         stack.push_async_callback(accounts.close)
-        lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes, over=operations.terminate)
-        journal.listen(lives.committed, Kind.TRANSFER)
-        stack.push_async_callback(lives.close)
-        await lives.sweep(store)
+        lives = await kept_lives(settings, logs.folder / "live", streams, flows, operations.terminate, journal, stack)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
         receipts.look_at = looking_at(sources, logs, flows)
@@ -283,7 +279,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             outbox.doubt_seconds = now.delivery.doubt_seconds
             tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
             accounts.window_bytes, accounts.credit_windows = now.metering.window_bytes, now.metering.credit_windows
-            lives.spool_bytes = now.metering.spool_bytes
+            lives.spool_bytes, lives.untaken_seconds = now.metering.spool_bytes, now.metering.untaken_seconds
             book.exchange(now.ledger.witness)
             disks.percent = now.store.free_percent
             retention.keep = parts.keep(now)

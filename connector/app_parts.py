@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from connector.adapters.keys import Keys
+from connector.control.journal import Journal
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import Flows
 from connector.dataplane.logs import Logs
 from connector.dataplane.receipts import LookAt
 from connector.dataplane_accounts.rejected import Rejections
 from connector.dataplane_disk.disks import DATABASE, FULL_BYTES, Disks, Reserve, look
-from connector.dataplane_live.lives import Lives
+from connector.dataplane_live.lives import Lives, Over
+from connector.dsp.messages import Kind
 from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Sources, Store
+from connector.ports.live import LiveSources
 from connector.settings import Settings
 
 
@@ -68,6 +72,19 @@ def kept_room(settings: Settings) -> Reserve | None:
     except OSError as error:
         raise SettingsError(f"`{path.parent}` cannot be used: {error.strerror}; name a directory of ours in `store.path`") from error
     return reserve
+
+
+async def kept_lives(
+    settings: Settings, folder: Path, kinds: Mapping[str, LiveSources], flows: Flows, over: Over, journal: Journal, stack: AsyncExitStack
+) -> Lives:
+    """The live transfers, those that have to end begun with, kept until `stack` ends."""
+    metering = settings.metering
+    limits = {"spool_bytes": metering.spool_bytes, "untaken_seconds": metering.untaken_seconds}
+    lives = Lives(folder, kinds, flows.cut, **limits, over=over)  # type: ignore[arg-type]
+    journal.listen(lives.committed, Kind.TRANSFER)
+    stack.push_async_callback(lives.close)
+    await lives.sweep(journal.store)
+    return lives
 
 
 async def watched_disks(

@@ -32,7 +32,6 @@ from connector.dataplane_live.lives import Lives
 from connector.errors import InvalidRequest, NotFound, RangeNotSatisfiable
 from connector.metering.live import LAST
 from connector.metering.objects import WINDOW_BYTES, manifest_of
-from connector.records.metering import Metered
 
 RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?", re.ASCII)
 NUMBER: Final = re.compile(r"[1-9]\d{0,17}", re.ASCII)
@@ -99,9 +98,9 @@ class LiveApi:
         """The flow of a transfer, and its account, which tells the flow what is needed no more."""
         flow = await self._lives.of(permit)
         account = await self._accounts.of(permit, flow.log)
-        account.heard = partial(_heard, flow)
-        if account.stored is not None and account.opened:
-            _heard(flow, account.stored)
+        account.heard = flow.heard
+        if account.stored is not None:
+            flow.heard(account.stored)
         if account.opened:
             await flow.mend(flow.free)
         return flow, account
@@ -115,7 +114,7 @@ class LiveApi:
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, flow.log.etag, first, length, LAST)
             account.sent(first, length)
-            flow.left(first + length)
+            flow.left(first, length)
             if not account.opened:
                 flow.release(first + length - self._lives.spool_bytes // 2)  # the rest is there for one who was cut
                 self._accounts.written_soon(account)
@@ -130,7 +129,6 @@ class LiveApi:
                 with self._flows.running(permit.transfer, *bounds) as running:
                     await response.prepare(request)
                     await _send_head(response)
-                    flow.left(span.first)
                     async with aclosing(flow.pieces(span.first, span.first + span.length)) as output:
                         copy = partial(stream, still=running.demand, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
                         with account.running(), flow.reading(), suppress(StopAsyncIteration):  # the log has ended, and so does this
@@ -181,14 +179,6 @@ class LiveOutlet(HttpOutlet):
         for part in (b"%x\r\n" % len(piece), memoryview(piece), b"\r\n"):
             transport.write(part)
         await self._request.writer.drain()
-
-
-def _heard(flow: Flow, stored: Metered) -> None:
-    """What is acknowledged from the start on is needed no more."""
-    known = 0
-    if stored.ranges and stored.ranges[0][0] == 1 and stored.ranges[0][1] <= flow.log.leaves:
-        known = flow.log.span(1, stored.ranges[0][1])[1]
-    flow.signed_for(known)
 
 
 def _asked(request: web.Request, flow: Flow) -> tuple[int, int, int]:

@@ -1,12 +1,14 @@
 """How the log of live data ends whose source cannot go on behind its last record.
 
 Whatever such a source sends when it is asked again may be what it has sent before, and would be billed again; or something has come between
-that nobody has seen. So it is asked once for a transfer, and what came of that is the log. Which of two ends that was outlives the process,
-and whoever finds a log of such a source without either was stopped in the middle of it.
+that nobody has seen. So it is asked once for a transfer, and what came of that is the log. Which end that was outlives the process, and
+whoever finds a log of such a source without any was stopped in the middle of it. A transfer that has ended so waits for its consumer as
+long as it may, which a start does not begin anew.
 """
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,8 @@ class Ending(StrEnum):
 
     ENDED = "source-ended"
     BROKE_OFF = "source-broke-off"
+    LEFT = "source-left"
+    UNTAKEN = "live-untaken"
 
     @property
     def reason(self) -> str:
@@ -31,6 +35,10 @@ class Ending(StrEnum):
 REASONS: Final = {
     Ending.ENDED: "the source has ended, and all of what it sent has been delivered",
     Ending.BROKE_OFF: "the source broke off and cannot go on where it was: what has been delivered is not all of it; order it anew for all",
+    Ending.LEFT: "the provider was stopped, or had no room, while the source was sending, and the source cannot go on where it was: what"
+    " has been delivered is not all of it; order it anew for all",
+    Ending.UNTAKEN: "the source has ended, and the rest of what it sent was not taken, or not signed for, for as long as the provider keeps"
+    " it (its setting `metering.untaken_seconds`): it is gone; order it anew for all",
 }
 
 
@@ -41,6 +49,12 @@ def read_ending(folder: Path) -> Ending | None:
     except FileNotFoundError:
         return None
     return Ending(said) if said in REASONS else Ending.BROKE_OFF
+
+
+def age_seconds(folder: Path) -> float:
+    """How long ago the log in `folder` has ended, or was last written to, by the clock on the wall. Raises OSError."""
+    ended = folder / ENDED_FILE
+    return max(0.0, time.time() - (ended if ended.exists() else folder).stat().st_mtime)
 
 
 def write_ending(folder: Path, ending: Ending) -> None:

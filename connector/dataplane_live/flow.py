@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any, Final
 
 from connector import telemetry
+from connector.dataplane.coverage import Coverage, add
 from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
@@ -28,9 +29,11 @@ from connector.dataplane_live.sealing import sealed
 from connector.dataplane_live.spool import Spool
 from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
 from connector.metering import live
+from connector.metering.content import SIZE_MAX
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
 from connector.ports.live import BATCH_BYTES, LiveSource, Records
+from connector.records.metering import Metered
 
 SEAL_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 1024 * 1024
@@ -42,13 +45,15 @@ SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after
 WAIT_SECONDS: Final = 300.0  # that a source waits which cannot go on: it ends for good then, and a consumer that restarts is back by then
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
 SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
+UNTAKEN_SECONDS: Final = 604_800.0  # that the rest of a log that has ended is kept for a consumer who takes nothing more of it
 UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for a consumer that was killed before its first receipt
 
 
 class Flow:
     """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
     the transfer. Threads of `beside` help to hash. A source waits while more than `spool_bytes` are spooled, beside the batch or two that
-    its thread has sealed by then."""
+    its thread has sealed by then. A consumer is waited for, once the source has ended, until nothing more was taken for `untaken_seconds`,
+    of which `waited_seconds` had passed before."""
 
     def __init__(
         self,
@@ -60,6 +65,8 @@ class Flow:
         *,
         spool_bytes: int = SPOOL_BYTES,
         wait_seconds: float = WAIT_SECONDS,
+        untaken_seconds: float = UNTAKEN_SECONDS,
+        waited_seconds: float = 0.0,
         beside: Executor | None = None,
     ) -> None:
         bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
@@ -69,7 +76,8 @@ class Flow:
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.readers = 0
         self.signs = False  # the consumer, who then says itself what it has
-        self._left, self._has_come, self._lost = 0, log.end > 0, False
+        self._left, self._has_come, self._lost = Coverage(log.etag, SIZE_MAX), log.end > 0, False
+        self._untaken_seconds, self._taken_at = untaken_seconds, monotonic() - waited_seconds
         self._stopped = False
         self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
@@ -89,6 +97,12 @@ class Flow:
         """Whether the source can be asked for what follows the last record: one that has named a position since, which is in no leaf yet,
         would begin anew."""
         return self.log.position is not None or (self._source.waits and not self.log.end)
+
+    @property
+    def was_left(self) -> bool:
+        """Whether the source is not followed any more, or not yet again, and cannot go on: a thread of it may have sealed some, and was
+        stopped then. Its log only has to be concluded, by `start`."""
+        return bool(self._has_come or self.log.end) and not (self.goes_on or self.log.over or self.runs)
 
     @property
     def _spooled(self) -> int:
@@ -150,30 +164,55 @@ class Flow:
             self.spool.drop(offset)
             self._room.set()
 
-    def left(self, offset: int) -> None:
-        """What lies before `offset` has left, or somebody has it."""
-        self._left = max(self._left, offset)
+    def left(self, first: int, length: int) -> None:
+        """So many bytes from `first` on have left."""
+        before, self._left = self._left, add(self._left, first, length)
+        if self._left != before:
+            self._taken_at = monotonic()
+
+    def heard(self, stored: Metered) -> None:
+        """What the account of the transfer says: what its consumer has signed for from the start on is needed no more; of one that signs
+        nothing, what has left."""
+        if not stored.sequence:
+            for first, end in stored.sent:
+                self.left(first, min(end, self.log.end) - first)
+            return
+        known = 0
+        if stored.ranges and stored.ranges[0][0] == 1 and stored.ranges[0][1] <= self.log.leaves:
+            known = self.log.span(1, stored.ranges[0][1])[1]
+        self.signed_for(known)
 
     def signed_for(self, offset: int) -> None:
         """The consumer signs, and has signed for what lies before `offset`."""
+        if offset > self.free:
+            self._taken_at = monotonic()
         self.signs = True
         self.release(offset)
         self._room.set()
 
+    @property
+    def _all_left(self) -> bool:
+        return not self.log.end or self._left.ranges == ((0, self.log.end),)
+
     async def taken(self) -> Ending:
-        """How the source has ended, once it has and nobody needs anything of it any more: all is signed for; or it has left, and nobody who
-        signs has come for UNSIGNED_SECONDS."""
+        """How the source has ended, once it has and nobody needs anything of it any more: all is signed for; or each byte has left, and
+        nobody who signs has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is kept."""
         async with self._news:
             while (ending := self.log.over) is None:
                 await self._news.wait()
+                self._taken_at = monotonic()
         while not self._lost and not (self.signs and self.free >= self.log.end):
-            left = not (self.signs or self.readers) and self._left >= self.log.end
+            left = not (self.signs or self.readers) and self._all_left
+            seconds = UNSIGNED_SECONDS if left else self._taken_at + self._untaken_seconds - monotonic()
+            if seconds <= 0:
+                return Ending.UNTAKEN
             self._room.clear()
             try:
-                async with asyncio.timeout(UNSIGNED_SECONDS if left else None):
+                async with asyncio.timeout(seconds):
                     await self._room.wait()
             except TimeoutError:
-                break
+                if left:
+                    break
         return Ending.BROKE_OFF if self._lost else ending
 
     @contextmanager
@@ -223,8 +262,8 @@ class Flow:
         """Follow the source: one that ends or fails is asked again, if it can go on, or nothing has come of it yet. Of a log that is broken
         another object has to be made."""
         pause = PAUSE_SECONDS
-        if (self._has_come or self.log.end) and not self.goes_on:  # a thread of the source may have sealed some, and was stopped then
-            await self._conclude(Ending.BROKE_OFF)
+        if (self._has_come or self.log.end) and not (self.goes_on or self.log.over):
+            await self._conclude(Ending.LEFT)
         while not (self.log.broken or self.log.over):
             before, ended = self.log.end, False
             while self._spooled >= self._spool_bytes:

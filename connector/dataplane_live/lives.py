@@ -1,8 +1,9 @@
 """The live transfers of this process: each has a log and a spool of its own, in a folder that outlives it.
 
 A log begins with the first request of its transfer and goes on through suspensions and restarts, until the transfer has ended, which it
-is to be, too, once its source has and all of it is taken. Then its spool is emptied at once; the rows stay as long as the transfer is
-stored, since what was verified can be signed for.
+is to be, too, once its source has and all of it is taken, or nobody has come for the rest for as long as it is kept: also when nobody asks
+for it after a start. Then its spool is emptied at once; the rows stay as long as the transfer is stored, since what was verified can be
+signed for.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
 
 from connector import telemetry
 from connector.dataplane.gate import Permit
-from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
+from connector.dataplane_accounts.account import same
+from connector.dataplane_live.ending import Ending, age_seconds
+from connector.dataplane_live.flow import SPOOL_BYTES, UNTAKEN_SECONDS, WAIT_SECONDS, Flow
 from connector.dataplane_live.growing import Growing, unwritten
 from connector.dataplane_live.marks import sync
 from connector.dataplane_live.mending import broken
@@ -27,15 +31,17 @@ from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
-from connector.errors import ConnectorError, Contradiction, NotFound, SettingsError, SinkFailed
+from connector.errors import ConnectorError, Contradiction, NotFound, SettingsError, SinkFailed, SourceFailed
 from connector.lasting import pause_seconds
 from connector.metering.content import CHUNK_BYTES, SALT_BYTES, Header
-from connector.ports import Store
-from connector.ports.live import LiveSources, unit_of
+from connector.ports import Stage, Store
+from connector.ports.live import LiveSource, LiveSources, Records, unit_of
 from connector.records import Changes, Evidence
+from connector.records.metering import Metered
 
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
+BACK_SECONDS: Final = 3600.0  # that a consumer has at least after a start of ours: while we were away it could not come
 HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
 
 
@@ -54,11 +60,12 @@ class Lives:
         *,
         spool_bytes: int = SPOOL_BYTES,
         wait_seconds: float = WAIT_SECONDS,
+        untaken_seconds: float = UNTAKEN_SECONDS,
         life: str | None = None,
         over: Over | None = None,
     ) -> None:
         self._folder, self._kinds, self._cut, self._over = folder, kinds, cut, over
-        self.spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
+        self.spool_bytes, self._wait_seconds, self.untaken_seconds = spool_bytes, wait_seconds, untaken_seconds
         self._life = life or _life()
         self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
         try:
@@ -90,18 +97,29 @@ class Lives:
             if known is None or known.log.broken or self._addresses[transfer] != permit.source:
                 if known is not None:
                     await self._close(transfer, known)
-                known = self._flows[transfer] = await self._open(permit)
+                known = self._enter(transfer, await self._open(permit))
                 self._addresses[transfer] = permit.source
-                self._ends[transfer] = asyncio.create_task(self._conclude(transfer, known), name="live end")
             else:
                 self.admit(False)
         self._opening.pop(transfer, None)
         return known
 
+    def _enter(self, transfer: str, flow: Flow) -> Flow:
+        self._flows[transfer] = flow
+        self._ends[transfer] = asyncio.create_task(self._conclude(transfer, flow), name="live end")
+        if flow.was_left:
+            flow.start()
+        return flow
+
     async def _conclude(self, transfer: str, flow: Flow) -> None:
-        """Have the transfer end, once its source has and the consumer has all of it."""
-        ending, failures = await flow.taken(), 0
-        telemetry.log.info(ending, transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)
+        """Have the transfer end, once its source has and the consumer has all of it, or does not come for the rest."""
+        ending = await flow.taken()
+        say = telemetry.log.warning if ending is Ending.UNTAKEN else telemetry.log.info
+        say(ending, transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end, unsigned_bytes=flow.log.end - flow.free)
+        await self._finish(transfer, ending)
+
+    async def _finish(self, transfer: str, ending: Ending) -> None:
+        failures = 0
         while True:
             try:
                 if self._over is not None:
@@ -134,14 +152,14 @@ class Lives:
                 log.close(durable=True)
 
     async def _open(self, permit: Permit) -> Flow:
-        media_type = str(permit.source["media_type"])
-        folder = self._place(permit.transfer)
+        transfer, media_type = permit.transfer, str(permit.source["media_type"])
+        folder = self._place(transfer)
         self.admit(not folder.exists())
         if folder.exists():
             log = await asyncio.to_thread(Growing, folder, self._life)
         else:
             header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
-            log = await asyncio.to_thread(_begun, folder, self._life, header, permit.transfer)
+            log = await asyncio.to_thread(_begun, folder, self._life, header, transfer)
         if log.lost:
             log.close(durable=False)
             raise broken()
@@ -150,9 +168,26 @@ class Lives:
         except BaseException:
             log.close(durable=True)
             raise
-        limits = {"spool_bytes": self.spool_bytes, "wait_seconds": self._wait_seconds, "beside": self._beside}
-        cut = lambda code: self._cut(permit.transfer, code)  # noqa: E731 - a name for what has one already
-        return Flow(log, Spool(folder, log.end, SEGMENT_BYTES), source, permit.stages, cut, **limits)  # type: ignore[arg-type]
+        return self._flow(transfer, log, source, permit.stages)
+
+    def _flow(self, transfer: str, log: Growing, source: LiveSource, stages: Sequence[Stage]) -> Flow:
+        folder = self._place(transfer)
+        return Flow(
+            log,
+            Spool(folder, log.end, SEGMENT_BYTES),
+            source,
+            stages,
+            partial(self._cut, transfer),
+            spool_bytes=self.spool_bytes,
+            wait_seconds=self._wait_seconds,
+            untaken_seconds=self.untaken_seconds,
+            waited_seconds=self._waited_seconds(folder) if log.over else 0.0,
+            beside=self._beside,
+        )
+
+    def _waited_seconds(self, folder: Path) -> float:
+        """How much of the time for which the rest of a log is kept has passed when it is opened."""
+        return min(age_seconds(folder), max(0.0, self.untaken_seconds - BACK_SECONDS))
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits: the source of a transfer that is suspended is not followed, unless it could not go on afterwards, and that of
@@ -183,25 +218,57 @@ class Lives:
         for transfer, flow in tuple(self._flows.items()):
             self._cut(transfer, code)
             await flow.stop()
+            if flow.was_left:
+                flow.start()
 
     async def sweep(self, store: Store) -> int:
-        """Remove what is left of transfers that are not stored any more; returns how many. At a start."""
+        """Remove what is left of transfers that are not stored any more; returns how many. And see to the end of those that nothing more
+        will come of, whether somebody asks for them or not. At a start."""
         removed = 0
         for folder in tuple(self._folder.iterdir()):
             try:
                 transfer = (folder / NAME_FILE).read_text()
             except OSError:
                 transfer = ""  # a crash came while it was made: nobody has seen it
-            if not transfer or await store.process(Kind.TRANSFER, transfer) is None:
+            process = await store.process(Kind.TRANSFER, transfer) if transfer else None
+            if process is None:
                 await asyncio.to_thread(rmtree, folder, ignore_errors=True)
                 removed += 1
+            elif not process.final:
+                try:
+                    await self._take_up(folder, transfer, await store.metered(transfer))
+                except (SinkFailed, OSError) as error:  # it is looked at again at the next start, or when somebody asks
+                    telemetry.log.error("live transfer cannot be looked at", transfer=transfer, reason=str(error))
         return removed
+
+    async def _take_up(self, folder: Path, transfer: str, stored: Metered | None) -> None:
+        """See to the end of a transfer that nothing more will come of: its source has ended, or was left in the middle and cannot go on."""
+        log = await asyncio.to_thread(Growing, folder, self._life)
+        if log.lost:
+            log.close(durable=False)
+            self._ends[transfer] = asyncio.create_task(self._lapse(transfer, self._waited_seconds(folder)), name="live end")
+        elif log.over or (log.end and log.position is None):
+            flow = self._enter(transfer, self._flow(transfer, log, Nowhere(), ()))
+            self._addresses[transfer] = {}  # who asks has its source looked at, as it may have to send again what was lost
+            if same(stored, log) and stored is not None:
+                flow.heard(stored)
+        else:
+            log.close(durable=True)
+
+    async def _lapse(self, transfer: str, waited_seconds: float) -> None:
+        """Have a transfer end whose log is lost, unless its consumer, who hears that when it asks, does so before."""
+        await asyncio.sleep(self.untaken_seconds - waited_seconds)
+        telemetry.log.warning(Ending.UNTAKEN, transfer=transfer)
+        await self._finish(transfer, Ending.UNTAKEN)
 
     async def close(self) -> None:
         """Follow nothing any more, and make all of it outlive the machine."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for transfer, flow in tuple(self._flows.items()):
             await self._close(transfer, flow)
+        for end in self._ends.values():
+            end.cancel()
+        await asyncio.gather(*self._ends.values(), return_exceptions=True)
         self._beside.shutdown()
 
     async def _close(self, transfer: str, flow: Flow) -> None:
@@ -223,6 +290,22 @@ class Lives:
 
     def _place(self, transfer: str) -> Path:
         return self._folder / hashlib.sha256(transfer.encode()).hexdigest()[:32]
+
+
+class Nowhere:
+    """The port `LiveSource`, for a log that nothing more comes to."""
+
+    waits = False
+    more: tuple[Records, ...] = ()
+
+    async def follow(self, _position: str | None, _take: object = None) -> AsyncGenerator[Records, None]:
+        """There is nothing to follow, which is no end. Raises SourceFailed."""
+        for batch in self.more:
+            yield batch
+        raise SourceFailed("the source of this log is not to be asked again")
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def _begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:

@@ -165,6 +165,11 @@ class MeteringSettings:
     window_bytes: int = _f("a consumer signs for so many at least at a time; a multiple of 262144", 16_777_216, 262_144, 1_073_741_824)
     credit_windows: int = _f("so many windows are sent beyond the last receipt, and no more; they are what can be in dispute", 8, 1, 64)
     spool_bytes: int = _f("of each live transfer are kept until they are acknowledged; then its source waits", 100_663_296, 33_554_432)
+    untaken_seconds: float = _f(
+        "a live transfer whose source has ended waits so long for a consumer that takes no more of it; then it ends, and the rest is gone",
+        604800.0,
+        0.1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from connector.settings.fields import Settings
 LIVE = frozenset({
     "approval", "catalog", "credentials", "delivery", "edr", "egress.allow", "egress.http", "egress.ports", "limits.body_seconds",
     "limits.catalog_page", "limits.management_bytes", "limits.message_bytes", "metering.credit_windows", "metering.spool_bytes",
-    "metering.window_bytes",
+    "metering.untaken_seconds", "metering.window_bytes",
     "ledger.witness", "store.free_percent", "pulls", "receipts", "retention", "sources", "telemetry.log_format", "telemetry.log_level",
 })  # fmt: skip
 

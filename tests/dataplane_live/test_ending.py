@@ -48,7 +48,7 @@ def test_each_end_has_its_reason_and_is_read_as_it_was_written(tmp_path: Path):
     (tmp_path / endings.ENDED_FILE).write_text("source-")
     assert read_ending(tmp_path) is Ending.BROKE_OFF, "nobody knows that it was all"
     assert set(endings.REASONS) == set(Ending)
-    assert "not all of it" in Ending.BROKE_OFF.reason
+    assert all("anew for all" in ending.reason for ending in Ending if ending is not Ending.ENDED)
     assert "not all" not in Ending.ENDED.reason
 
 
@@ -95,7 +95,7 @@ async def test_whoever_was_stopped_in_the_middle_of_it_has_no_more_of_it(tmp_pat
     faucet.pour(b"a\n")
     async with flowing(tmp_path / "x", faucet) as (flow, _):
         assert await whole(flow) == b"a\n"
-        assert await over(flow) is Ending.BROKE_OFF
+        assert await over(flow) is Ending.LEFT
     assert faucet.followed == [None]
 
 
@@ -109,7 +109,7 @@ async def test_what_a_thread_of_it_had_sealed_when_it_was_stopped_has_come(tmp_p
         faucet.pour(b"a\n")
         flow.start()
         assert await whole(flow) == b"a\n"
-        assert await over(flow) is Ending.BROKE_OFF
+        assert await over(flow) is Ending.LEFT
 
 
 @pytest.mark.asyncio
@@ -123,7 +123,7 @@ async def test_a_position_that_is_in_no_leaf_is_none_to_go_on_from(tmp_path: Pat
         faucet.pour(b"a\n", "1")
         flow.start()
         assert await whole(flow) == b"a\n"
-        assert await over(flow) is Ending.BROKE_OFF
+        assert await over(flow) is Ending.LEFT
     assert faucet.followed == [None]
 
 
@@ -167,7 +167,7 @@ async def test_somebody_who_signs_nothing_has_taken_it_some_time_after_it_has_le
         faucet.poured.put_nowait(None)
         with flow.reading():
             await whole(flow)
-            flow.left(2)
+            flow.left(0, 2)
         await asyncio.wait({ending}, timeout=0.05)
         assert not ending.done()
         monkeypatch.setattr(flows, "UNSIGNED_SECONDS", 0.01)
@@ -175,3 +175,60 @@ async def test_somebody_who_signs_nothing_has_taken_it_some_time_after_it_has_le
             pass
         async with asyncio.timeout(SECONDS):
             assert await ending is Ending.ENDED
+
+
+async def ended(flow: Flow, faucet: Faucet, *batches: bytes) -> None:
+    """Let these be all that its source sends."""
+    for data in batches:
+        faucet.pour(data)
+    faucet.poured.put_nowait(None)
+    async with asyncio.timeout(SECONDS), aclosing(flow.pieces(0)) as pieces:
+        async for _ in pieces:
+            pass
+
+
+@pytest.mark.asyncio
+async def test_the_last_bytes_alone_are_not_all_of_it_and_who_reads_the_rest_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flows, "UNSIGNED_SECONDS", 0.01)
+    faucet = Faucet(waits=False)
+    async with flowing(tmp_path / "x", faucet) as (flow, _):
+        await ended(flow, faucet, b"a\nb\n")
+        ending = asyncio.create_task(flow.taken())
+        flow.left(2, 2)
+        with flow.reading():
+            pass
+        await asyncio.wait({ending}, timeout=0.1)
+        assert not ending.done()
+        flow.left(0, 2)
+        with flow.reading():
+            pass
+        async with asyncio.timeout(SECONDS):
+            assert await ending is Ending.ENDED
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("signs", [False, True], ids=["a reader who left before the last byte", "one who signs and is away for good"])
+async def test_whoever_takes_no_more_is_waited_for_as_long_as_the_rest_is_kept_from_the_last_that_it_took(tmp_path: Path, signs: bool):
+    faucet = Faucet(waits=False)
+    async with flowing(tmp_path / "x", faucet, untaken_seconds=0.4) as (flow, _):
+        await ended(flow, faucet, b"a\nb\n")
+        begun = asyncio.get_running_loop().time()
+        ending = asyncio.create_task(flow.taken())
+        await asyncio.sleep(0.2)
+        if signs:
+            flow.signed_for(2)
+        else:
+            flow.left(0, 2)
+        async with asyncio.timeout(SECONDS):
+            assert await ending is Ending.UNTAKEN
+        assert asyncio.get_running_loop().time() - begun >= 0.59
+
+
+@pytest.mark.asyncio
+async def test_a_start_does_not_begin_the_time_anew(tmp_path: Path):
+    faucet = Faucet(waits=False)
+    async with flowing(tmp_path / "x", faucet) as (flow, _):
+        await ended(flow, faucet, b"a\n")
+    async with flowing(tmp_path / "x", faucet, untaken_seconds=3600.0, waited_seconds=3600.0) as (flow, _):
+        async with asyncio.timeout(SECONDS):
+            assert await flow.taken() is Ending.UNTAKEN

@@ -18,6 +18,7 @@ from connector.dsp.messages import Kind
 from connector.intake import account, patience
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
+from connector.settings.fields import MeteringSettings
 from tests import pair
 from tests.dataplane_live import upstream
 from tests.dataplane_live.child import Child
@@ -139,10 +140,16 @@ async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_both_
 
 async def stop(at: pair.Running | Child, id: str) -> dict[str, Any]:
     await at.asked("POST", f"/pulls/{id}/end")
+    order = await settled(at, id)
+    assert order["stage"] == "done", order
+    return order
+
+
+async def settled(at: pair.Running | Child, id: str) -> dict[str, Any]:
+    """An order that is over, also of a process of its own, which tells nobody."""
     async with asyncio.timeout(20):
         while (order := await at.asked("GET", f"/pulls/{id}"))["stage"] not in ("done", "failed"):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # a process of its own tells nobody
-    assert order["stage"] == "done", order
+            await asyncio.sleep(0.05)
     return dict(order)
 
 
@@ -258,10 +265,41 @@ async def test_a_provider_that_is_killed_in_the_middle_of_what_cannot_go_on_deli
             used = [await each.asked("GET", f"/agreements/{agreement}/usage") for each in (provider, consumer)]
         finally:
             await provider.kill()
-    assert (order["stage"], order["reasons"][-1]) == ("done", f"the provider ended the transfer: {Ending.BROKE_OFF.reason}")
+    assert (order["stage"], order["reasons"][-1]) == ("done", f"the provider ended the transfer: {Ending.LEFT.reason}")
     found = numbers(consumer)
     assert without_gaps(found)
     assert [[each["counts"]["records"] for each in side["transfers"]] for side in used] == [[len(found)], [len(found)]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("soon")
+async def test_a_consumer_that_was_killed_and_comes_too_late_finds_why_there_is_no_more_and_signed_for_is_what_it_has(tmp_path: Path):
+    keeps = {"metering": MeteringSettings(untaken_seconds=0.5)}
+    one = pair.site(tmp_path / "hospital", "hospital", store="sqlite", **keeps)
+    other = pair.site(tmp_path / "biopharma", "biopharma", store="sqlite")
+    one.meet(other)
+    async with upstream.running() as url, pair.running(one) as provider, aiohttp.ClientSession() as http:
+        consumer = Child(other, http)
+        try:
+            await consumer.start()
+            await publish(provider, url + "/lines?pause=0.005&size=4000&count=600")
+            id = await follow(consumer)
+            await until(provider, "ack-signed", 3)
+            await consumer.kill()
+            (transfer,) = await provider.connector.store.open_transfers()
+            process = await provider.until(Kind.TRANSFER, transfer.pid, lambda p: p.meant == "TERMINATED")
+            await consumer.start()
+            order = await settled(consumer, id)
+            theirs = await provider.connector.store.metered(transfer.pid)
+        finally:
+            await consumer.kill()
+    assert process.detail["code"] == Ending.UNTAKEN
+    assert (order["stage"], order["reasons"][-1]) == ("done", f"the provider ended the transfer: {Ending.UNTAKEN.reason}")
+    found = numbers(consumer)
+    assert without_gaps(found)
+    assert theirs is not None
+    assert 0 < theirs.counts.records <= len(found) < 600
+    assert theirs.sent, "what had left and was not signed for stays what it is: lost"
 
 
 def power_gone(live: Path, *, bytes_too: bool) -> None:
@@ -312,7 +350,7 @@ async def test_a_loss_of_power_at_the_provider_loses_nothing_that_its_source_sti
                 order = await stop(consumer, id)
             else:
                 order = await ended(consumer, id)
-                assert order["reasons"][-1].endswith(Ending.BROKE_OFF.reason)
+                assert order["reasons"][-1].endswith((Ending.BROKE_OFF.reason, Ending.LEFT.reason)), "by whether all of it was signed for"
             found, size = numbers(consumer), (other.root / "out" / "file").stat().st_size
             agreement = pair.quoted(order["agreement"])
             used = [await each.asked("GET", f"/agreements/{agreement}/usage") for each in (provider, consumer)]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,9 +22,11 @@ from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE
 from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
-from connector.dsp.messages import Kind
+from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, DiskShort, SettingsError, StoreError, Withdrawn
+from connector.metering.content import CHUNK_BYTES
 from connector.records import Changes
+from connector.records.metering import Metered
 from tests.dataplane.rig import CONSUMER, TRANSFER, process
 from tests.dataplane_live.faucet import MEDIA_TYPE, Faucet, Faucets
 
@@ -288,6 +291,102 @@ async def test_what_is_left_of_transfers_that_are_not_stored_is_removed_at_a_sta
         assert await lives.sweep(store) == 2
         with lives.log_of(TRANSFER) as log:
             assert log is not None
+
+
+async def kept(folder: Path, *, ends: bool, signed: int = 0, data: bytes = b"a\nb\n") -> MemoryStore:
+    """What a kill leaves of a transfer whose source cannot go on, and has sent two leaves by then, or `ends`."""
+    faucet, store = Faucet(waits=False), MemoryStore()
+    async with living(folder, faucet) as lives:
+        flow = await lives.of(PERMIT)
+        flow.start()
+        for at in range(0, len(data), 2):
+            faucet.pour(data[at : at + 2])
+            async with asyncio.timeout(10), aclosing(flow.pieces(at)) as pieces:
+                assert await anext(pieces) == data[at : at + 2]
+        if ends:
+            faucet.poured.put_nowait(None)
+            async with asyncio.timeout(10), aclosing(flow.pieces(len(data))) as pieces:
+                assert [piece async for piece in pieces] == []
+        origin = f"host/log/{flow.log.snapshot}"
+        ranges = ((1, 1 + signed),) if signed else ()
+    account = Metered(TRANSFER, Role.PROVIDER, "urn:agreement", CONSUMER, "manifest", origin, CHUNK_BYTES, None, None, None, ranges=ranges)
+    await store.commit(Changes(saves=(process("STARTED"), replace(account, sequence=1, version=1))))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("ends", "signed", "limits", "said"),
+    [
+        (True, 2, {}, Ending.ENDED),
+        (False, 2, {}, Ending.LEFT),
+        (True, 1, {"untaken_seconds": 0.05}, Ending.UNTAKEN),
+        (False, 1, {"untaken_seconds": 0.05}, Ending.UNTAKEN),
+    ],
+    ids=["all was signed for", "left in the middle", "the rest of it is not asked for", "nor of what was left in the middle"],
+)
+async def test_what_nothing_more_will_come_of_ends_after_a_start_though_nobody_asks_for_it(
+    tmp_path: Path, ends: bool, signed: int, limits: dict[str, float], said: Ending
+):
+    told = asyncio.Queue[tuple[str, ...]]()
+
+    async def over(*words: str) -> None:
+        told.put_nowait(words)
+
+    store = await kept(tmp_path, ends=ends, signed=signed)
+    async with living(tmp_path, faucet := Faucet(waits=False), over=over, **limits) as lives:
+        assert await lives.sweep(store) == 0
+        async with asyncio.timeout(10):
+            assert await told.get() == (Kind.TRANSFER, TRANSFER, said.reason, said)
+        assert faucet.followed == []
+
+
+async def test_the_time_for_the_rest_goes_on_over_a_start_and_leaves_an_hour_after_it(tmp_path: Path):
+    store = await kept(tmp_path, ends=True)
+    (folder,) = (tmp_path / "live").iterdir()
+    (folder / "ended").touch()
+    os.utime(folder / "ended", (0, 0))
+    async with living(tmp_path, Faucet(waits=False)) as lives:
+        await lives.sweep(store)
+        flow = await lives.of(PERMIT)
+        left = flow._taken_at + lives.untaken_seconds - monotonic()
+        assert left == pytest.approx(lives_module.BACK_SECONDS, abs=60)
+
+
+async def test_a_log_that_is_lost_and_not_asked_for_ends_its_transfer_too_and_one_whose_source_can_go_on_does_not(tmp_path: Path):
+    told = asyncio.Queue[tuple[str, ...]]()
+
+    async def over(*words: str) -> None:
+        told.put_nowait(words)
+
+    store = MemoryStore()
+    await store.commit(Changes(saves=(process("STARTED"),)))
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        await come(lives, faucet, b"a\n")
+        await (await lives.of(PERMIT)).stop()
+    async with living(tmp_path, Faucet(), over=over, untaken_seconds=0.01) as lives:
+        await lives.sweep(store)
+        assert lives.transfers == ()
+        assert not lives._ends
+    (rows,) = (tmp_path / "live").glob("*/leaves")
+    os.truncate(rows, rows.stat().st_size - 48)
+    (rows.parent / LIFE_FILE).write_text("before")
+    async with living(tmp_path, Faucet(), over=over, untaken_seconds=0.01) as lives:
+        await lives.sweep(store)
+        async with asyncio.timeout(10):
+            assert (await told.get())[-1] == Ending.UNTAKEN
+
+
+async def test_what_cannot_go_on_and_is_stopped_by_a_full_disk_has_ended_though_nobody_comes_back(tmp_path: Path):
+    async with living(tmp_path, faucet := Faucet(waits=False)) as lives:
+        flow = await lives.of(PERMIT)
+        flow.start()
+        faucet.pour(b"a\n")
+        async with asyncio.timeout(10), aclosing(flow.pieces(0)) as pieces:
+            assert await anext(pieces) == b"a\n"
+        await lives.halt("disk-full")
+        flow.signed_for(2)
+        async with asyncio.timeout(10):
+            assert await flow.taken() is Ending.LEFT
 
 
 async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path):
