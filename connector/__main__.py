@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    gc.disable()  # what is imported is no garbage
     from connector.cli.commands import run_command_line
+
+    gc.enable()
 
     sys.exit(run_command_line())
 

@@ -371,6 +371,7 @@ async def serve(
     running = await start(settings, path=path, environ=environ)
     reloads: set[asyncio.Task[None]] = set()
     loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reloads, _reload(running)))
+    gc.unfreeze()  # what was imported, too: `cli.run.loading`
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)

@@ -1,6 +1,7 @@
 """`connector run`, `check`, `demo`: what they hand over, and what they find before."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -131,3 +132,21 @@ def test_the_demo_gets_its_option_and_gives_its_exit_code(
     monkeypatch.setitem(sys.modules, "connector.cli.demo", demo)
     assert command("demo", *arguments).code == 3
     assert given == [keep]
+
+
+LOADED = """
+import gc, ssl
+from connector.cli.run import loading
+before = ssl.create_default_context().cert_store_stats()
+with loading():
+    off = not gc.isenabled()
+    import aiohttp.connector as library
+theirs = [each.cert_store_stats()["x509"] for each in (library._SSL_CONTEXT_VERIFIED, library._SSL_CONTEXT_UNVERIFIED)]
+assert (theirs, library._SSL_CONTEXT_VERIFIED.verify_mode) == ([0, 0], ssl.CERT_REQUIRED), "what nobody uses believes nobody"
+assert ssl.create_default_context().cert_store_stats() == before, "and what is made from then on believes whom the system does"
+assert (off, gc.isenabled(), gc.get_freeze_count() > 0) == (True, True, True)
+"""
+
+
+def test_a_start_spends_no_time_on_garbage_and_on_authorities_for_nobody():
+    subprocess.run([sys.executable, "-c", LOADED], check=True)
