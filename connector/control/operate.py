@@ -95,7 +95,7 @@ class Operations:
         """Begin a negotiation as consumer. `policy` are the terms to ask for; without them the peer's offer is fetched and
         narrowed to `purposes`. `acceptance` are the templates (or the one) beyond which nothing is sent or accepted in it.
         Returns the process, in flight, once it is durable. Raises InvalidRequest, NotFound, PolicyError."""
-        participant = self.participant(peer)
+        base_of(participant := self.participant(peer))  # it has a connector
         if accept not in ACCEPTS:
             raise InvalidRequest(f"`accept` is `{accept}`; it is one of {', '.join(ACCEPTS)}", pointer="/accept")
         found = policy if policy is not None else await self.offer_of(participant, dataset, offer, purposes)
@@ -110,7 +110,7 @@ class Operations:
         self._within(terms, templates, dataset)
         process = negotiate.begin(
             self._steps.ids.new(),
-            replace(participant, protocol=base_of(participant)),
+            participant,
             Role.CONSUMER,
             dataset,
             terms,

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from connector.control.terms import Alike, Settlement, alike_of, burdens, settle
+from connector.control.terms import Alike, Settlement, alike_of, burdens, naming, settle
 from connector.control_billing import measured as billing
 from connector.control_billing.affording import Extents, nothing_known
 from connector.control_billing.measured import DATED, MEASURED, Used
@@ -114,7 +114,7 @@ class Policies:
         self.options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
         self._alike = Alike(self.options, _size_bytes)
-        self._verdicts: Remembered[tuple[Any, ...], Verdict] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
+        self._verdicts: Remembered[tuple[Any, ...], tuple[Verdict, tuple[str, ...]]] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._same: Remembered[tuple[bytes, bytes], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._shown: Remembered[tuple[Any, ...], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._settled: Remembered[tuple[bytes, bytes, str, str], Settlement] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
@@ -125,8 +125,7 @@ class Policies:
             return document
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         key = blake2b(text, digest_size=KEY_BYTES).digest()
-        known = self._parsed.get(key)
-        if known is not None:
+        if (known := self._parsed.get(key)) is not None:
             return Read(document, key, known)
         parsed: Policy | PolicyError
         try:
@@ -180,10 +179,11 @@ class Policies:
             return self._verdict(read, policy, request, claims, now, used or {}, performed)
         key = (alike or read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
         if (known := self._verdicts.get(key)) is not None:
-            return _again(known, read, policy, now)
+            return _again(*known, read, policy, now)
         verdict = self._verdict(read, policy, request, claims, now, {}, ())
         if verdict.code != Code.EVALUATION_FAILED and (alike is None or policy.id not in repr(key)):  # what names it is no other's
-            self._verdicts.put(key, verdict, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
+            kept = verdict, naming(verdict.document, policy.id) if alike else ()
+            self._verdicts.put(key, kept, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
         return verdict
 
     def _verdict(
@@ -334,8 +334,7 @@ class Policies:
             if isinstance(each, PolicyError):
                 return Settlement("undecided", says=each.reasons)
         key = (one.key, other.key, party, target)
-        known = self._settled.get(key)
-        if known is None:
+        if (known := self._settled.get(key)) is None:
             known = settle(one.policy, other.policy, party=party, target=target, options=self.options)  # type: ignore[arg-type]
             self._settled.put(key, known, PART_BYTES + BYTES_FOR_JSON * len(orjson.dumps([known.says, known.common, known.instead])))
         return known
@@ -382,13 +381,14 @@ def _identified(document: Mapping[str, Any], read: Read) -> dict[str, Any]:
     return {**document, "id": id, "policy_hash": read.key.hex()}
 
 
-def _again(known: Verdict, read: Read, policy: Policy, now: float) -> Verdict:
-    """What was said before, said now. An agreement that is alike has an id of its own, which stands in the sentences too."""
+def _again(known: Verdict, named: tuple[str, ...], read: Read, policy: Policy, now: float) -> Verdict:
+    """What was said before, said now. An agreement that is alike has an id of its own: in its `named` members and sentences."""
     at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
     document, reasons, grounds = {**known.document, "at": at}, known.reasons, known.grounds
     if policy.kind == "Agreement" and document["policy"] != policy.id:
-        text = orjson.dumps([document, reasons, grounds]).replace(document["policy"].encode(), policy.id.encode())
-        document, reasons, grounds = orjson.loads(text)
+        text = orjson.dumps([{name: document[name] for name in named}, reasons, grounds])
+        said, reasons, grounds = orjson.loads(text.replace(document["policy"].encode(), policy.id.encode()))
+        document |= said
     return changed(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
 
 

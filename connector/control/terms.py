@@ -12,14 +12,17 @@ from typing import Any, Literal
 import orjson
 
 from connector.errors import PolicyError
+from connector.metering_bills.budgets import tallies
 from connector.metering_bills.plans import terms_of
 from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, differences, load, same_terms
 from connector.odrl.model import Constraint, Rule, constraints_of
+from connector.odrl.operands import timeless
 from connector.odrl_compare.comparing import Comparison
 from connector.odrl_compare.covering import described
 from connector.odrl_compare.meeting import met, separated
 from connector.odrl_compare.terms import told_alike
 from connector.odrl_compare.wording import changes, rule_meaning
+from connector.odrl_reading.declaration import purposes_of
 from connector.remembered import Remembered
 
 OTHER_PRICES = "the prices are not those that are acceptable without asking"
@@ -48,6 +51,7 @@ class Settlement:
 AGREEMENT = frozenset({"@id", "@type", "target", "assigner", "assignee", "timestamp", "permission", "prohibition", "obligation"})
 OWN_ID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ALIKE_MAX, ALIKE_BYTES_MAX = 1_000, 8 << 20
+COMPUTED_ALIKE = (purposes_of, tallies, timeless)  # what is computed from the rules alone, and kept with a policy
 
 
 class Alike:
@@ -72,6 +76,7 @@ class Alike:
         if (known := self._kept.get(key)) is not None:
             again = replace(known, id=id, timestamp=at, document=document)
             again.memo[Alike] = key
+            again.memo.update((what, known.memo[what]) for what in COMPUTED_ALIKE if what in known.memo)
             return again
         policy = load(document, options=self._options)
         said = repr(policy.findings)
@@ -85,6 +90,12 @@ def alike_of(policy: Policy) -> bytes | None:
     """A digest that is equal for agreements that differ in nothing but their id and time. None for every other policy."""
     known: bytes | None = policy.memo.get(Alike)
     return known
+
+
+def naming(said: Mapping[str, Any], id: str) -> tuple[str, ...]:
+    """The members of what was said in which that id stands."""
+    text = id.encode()
+    return tuple(name for name, value in said.items() if text in orjson.dumps(value))
 
 
 def demands(policy: Policy | PolicyError) -> frozenset[str]:

@@ -27,6 +27,7 @@ TABLES = {Kind.NEGOTIATION: negotiation.TRANSITIONS, Kind.TRANSFER: transfer.TRA
 FINAL = {Kind.NEGOTIATION: negotiation.FINAL, Kind.TRANSFER: transfer.FINAL}
 TURNS = {Kind.NEGOTIATION: negotiation.TURN, Kind.TRANSFER: transfer.TURN}
 INITIAL, TERMINATED = "INITIAL", "TERMINATED"
+NOWHERE: Mapping[tuple[Role, Move], str] = {}  # what leads on from a final state
 # What of ours gives way to a message that crosses it: what says the same, and a suspension of what is complete. Refusing these would leave
 # both sides with a message that nobody takes.
 GIVES_WAY = {Move.SUSPENSION: {Move.SUSPENSION, Move.COMPLETION}, Move.COMPLETION: {Move.COMPLETION}}
@@ -147,15 +148,16 @@ def legal(process: Process | _Standing, sender: Role, move: Move) -> bool:
 
 
 def _edge(process: Process | _Standing, sender: Role, move: Move) -> str | None:
-    state = TABLES[process.kind].get(process.state, {}).get((sender, move))
+    state = TABLES[process.kind].get(process.state, NOWHERE).get((sender, move))
     if state is None and move is Move.START and sender is Role.PROVIDER and process.resumed and process.state == transfer.State.STARTED:
         return transfer.State.STARTED
     return state
 
 
-def _next(process: Process | _Standing, sender: Role, move: Move) -> _Standing:
-    """Apply `move`. Only a consumer's start opens the door for one repeated start of the provider."""
-    state = after(process, sender, move)
+def _next(process: Process | _Standing, sender: Role, move: Move, state: str | None = None) -> _Standing:
+    """Apply `move`, which leads to `state` (None: to be looked up). Only a consumer's start opens the door for one repeated start of the
+    provider."""
+    state = state or after(process, sender, move)
     resumed = move is Move.START and sender is Role.CONSUMER
     # What our own move meant for access was settled when we said it: whatever was decided since then stands.
     halted = process.halted if sender is process.role else _halted(process, sender, move)
@@ -183,15 +185,17 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
     peer, move = OTHER[process.role], message.move
     ours = process.in_flight
     base: Process | _Standing = process
-    implied = _next(process, process.role, ours) if ours and legal(process, process.role, ours) else None
-    if implied is not None and legal(implied, peer, move):
+    said = _edge(process, process.role, ours) if ours else None
+    implied = _next(process, process.role, ours, said) if ours and said else None
+    state = _edge(implied, peer, move) if implied else None
+    if implied is not None and state is not None:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif message.digest == process.last_accepted:
         return Received(process, replay=True)
     elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()) and legal(process, peer, move):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     peer_pid = process.peer_pid or message.pid_of(peer)
-    now = _next(base, peer, move)
+    now = _next(base, peer, move, state)
     moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest, **more)
     overruled = ours is not None and (move.termination or (base is process and move is not ours))
     return Received(moved, settled=process.in_flight_id, overruled=overruled)
