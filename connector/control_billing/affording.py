@@ -103,16 +103,21 @@ async def afford(
     budgets = [tally for tally in budgets if tally.rule in granting]
     if not budgets or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
         return Asked()
-    missing, returning, calls = await _missing(store, agreement, extent, usage, transfer)
+    missing = await _missing(store, agreement, extent, usage, transfer)
     rows, short = [], dict[str, str]()
     for tally in budgets:
         assert tally.pricing is not None  # noqa: S101 - they were chosen by it
-        if (cost := price_of(tally.pricing, extent, missing, calls)) is None:
+        if (cost := price_of(tally.pricing, extent, missing.leaves, missing.calls)) is None:
             continue
+        takes = (each for each in usage.open if is_taken(each) and (each.rule, each.operand) == (tally.rule, tally.operand))
+        taken = {each.transfer: -each.amount for each in takes}
+        if (own := taken.pop(transfer, None)) is not None:  # its account counts as sent what was foreseen, and it has paid for what left
+            price = partial(price_of, tally.pricing, extent)
+            cost = max(price(missing.rest, missing.calls) or 0, (price(missing.in_all, int(bool(missing.in_all))) or 0) - own)
         left = max(tally.marks) - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand)
         left += set_aside(usage, tally.rule, tally.operand, transfer)
-        back = -sum(each.amount for each in usage.open if is_taken(each) and (each.rule, each.operand) == (tally.rule, tally.operand))
-        least = max(price_of(tally.pricing, extent, without(missing, returning), calls) or 0, cost - back)  # some may be back already
+        least = price_of(tally.pricing, extent, without(missing.leaves, missing.returning), missing.calls) or 0
+        least = max(least, cost - sum(taken.values()))  # some of it is back already
         if least > left and not begun:
             short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left, soon=await about_to_return(store, usage, now)))
         elif cost:
@@ -122,13 +127,25 @@ async def afford(
     return Asked(tuple(row for row in rows if row.rule not in short))
 
 
-async def _missing(store: Store, agreement: Agreement, extent: Extent, usage: Usage, transfer: str) -> tuple[Ranges, Ranges, int]:
-    """The leaves that are to leave, those of them that are paid for by another transfer, which will have it back, and how many calls that
-    is: one, unless the transfer has had its own before."""
+class _Missing(NamedTuple):
+    """The leaves that are to leave: the `rest` of them by the account of the transfer, and `in_all`, with those that it has brought itself;
+    those that are paid for by another transfer, which will have it back; and how many calls that is: one, unless the transfer has had its
+    own before."""
+
+    leaves: Ranges
+    rest: Ranges
+    in_all: Ranges
+    returning: Ranges
+    calls: int
+
+
+async def _missing(store: Store, agreement: Agreement, extent: Extent, usage: Usage, transfer: str) -> _Missing:
     whole, brought = _whole(extent), await _brought(store, agreement, extent, transfer)
     returns = {each.transfer for each in usage.open if is_taken(each)}
     returning = union(each for pid, ranges in brought.unsigned.items() if pid in returns for each in ranges)
-    return without(whole, union((*brought.own, *brought.others))) or whole, returning, int(bool(whole) and not brought.called)
+    in_all = without(whole, brought.others)
+    rest = without(in_all, brought.own)
+    return _Missing(rest or whole, rest, in_all, returning, int(bool(whole) and not brought.called))
 
 
 class _Brought(NamedTuple):

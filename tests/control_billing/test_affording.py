@@ -177,6 +177,18 @@ async def test_what_has_begun_comes_to_its_end_with_what_is_left():
 
 
 @pytest.mark.asyncio
+async def test_what_has_begun_sets_aside_all_that_it_has_not_paid_for_whatever_was_foreseen_of_it():
+    """One leaf was signed for and one more has left. The other two may have left by what was stored with the receipt, and have not."""
+    spent = Usage("urn:a", ((RULE, EUR, 2 * CHUNK),), (Reservation(taken_id("t9"), "t9", RULE, EUR, -2 * CHUNK, 0.0),))
+    own = (brought("t9", ((1, 2),), sequence=1, sent=((CHUNK, 4 * CHUNK),)), ended("t9", "SUSPENDED"))
+    assert await asked(policy("9", MEGABYTE), *own, usage=spent, begun=True) == costs(2 * CHUNK)
+    three = (replace(own[0], sent=((CHUNK, 3 * CHUNK),)), own[1])
+    assert await asked(policy("9", MEGABYTE), *three, usage=spent, begun=True) == costs(2 * CHUNK)
+    left = (brought("t1", ((4, 5),)), ended("t1"))
+    assert await asked(policy("9", MEGABYTE), *three, *left, usage=spent, begun=True) == costs(CHUNK), "the last one another has brought"
+
+
+@pytest.mark.asyncio
 async def test_what_another_has_paid_for_and_will_have_back_is_set_aside_as_far_as_it_is_there_and_refuses_nobody():
     """Two leaves are signed for, and one more was on its way. It may have to come again: then its payment has come back."""
     signed = (brought("t1", ((1, 3),), sequence=2, sent=((CHUNK, 3 * CHUNK),)), ended("t1"))
