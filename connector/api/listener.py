@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
 from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
+from connector.api.middleware import Straight
 from connector.errors import SettingsError
 from connector.lasting import OfFiles, revoke
 
@@ -110,6 +111,8 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     serve = runner.server
     if serve is None:
         raise SettingsError(f"the listener `{door.name}` could not be set up; start the connector again")
+    if counted:
+        serve.request_handler = cast(Any, Straight(app, counted, serve.request_handler))  # whose requests are those that `app` makes
 
     def speak(patience: Patience, lost: Callable[[], None]) -> Connection:
         return Connection(

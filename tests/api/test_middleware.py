@@ -5,15 +5,17 @@ import io
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import product
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from connector import errors, telemetry
-from connector.api.middleware import Limits, Whole, guard, problem, read_body
+from connector.api.middleware import Handler, Limits, Straight, Whole, guard, problem, read_body
 from connector.errors import ANSWERS, ConnectorError, InvalidRequest, NotAuthorized, PolicyError, Refused
 from connector.odrl import Code, Finding
 from tests.api.conftest import Routes, opened, spoken
@@ -301,3 +303,59 @@ async def test_a_trace_goes_on_and_one_begins_where_there_is_none():
     ]
     assert len({trace[3:35] for trace in begun}) == 3
     assert all(int(trace[3:35], 16) for trace in begun)
+
+
+WAYS = (
+    ("GET", "/{any}/b"),  # before those that begin the same as a path for longer, which are found first
+    ("POST", "/a/b"),
+    ("GET", "/a/{pid}"),
+    ("POST", "/a/{pid}"),
+    ("POST", "/a/{pid}/sent"),
+    ("POST", "/a/{pid}/{other}"),
+    ("PUT", r"/a/b/{number:\d+}"),
+    ("PUT", "/a/{pid}/{other}"),
+)
+SEGMENTS = ("a", "b", "sent", "12", "urn:x", "a%2Fb", "")
+
+
+async def reached(request: web.Request) -> web.Response:
+    return web.json_response({"at": request.path, **request.match_info})
+
+
+def ways(app: web.Application) -> None:
+    for method, path in WAYS:
+        app.router.add_route(method, path, reached)
+
+
+async def test_the_straight_way_leads_nowhere_but_where_aiohttp_leads():
+    app = web.Application()
+    ways(app)
+    straight = Straight(app, [], reached)
+    paths = ["/" + "/".join(segments) for count in range(1, 4) for segments in product(SEGMENTS, repeat=count) if segments[0]]
+    for method, path in product(("GET", "HEAD", "POST", "PUT"), paths):
+        theirs = await app.router.resolve(cast(web.Request, SimpleNamespace(method=method, rel_url=URL(path, encoded=True))))
+        if (found := straight.find(method, path)) is None:
+            assert theirs.http_exception is not None or "%" in path, f"{method} {path}"
+        else:
+            assert (found[0].route, found[1]) == (theirs.route, dict(theirs)), f"{method} {path}"
+
+
+@pytest.mark.parametrize("path", ["/a/x/sent", "/a/%78/sent", "/a/b", "/a/x/sent?y=/a/b", "http://x/a/x/sent"])
+@pytest.mark.parametrize("header", ["", "Expect: 100-continue\r\n"])
+async def test_every_way_leads_through_all_middlewares_from_the_outermost_on(path: str, header: str):
+    seen: list[str] = []
+
+    def noting(name: str) -> Any:
+        @web.middleware
+        async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+            seen.append(f"{name} {request.match_info.get('pid')}")
+            return await handler(request)
+
+        return note
+
+    async with opened(ways, [noting("outer"), noting("inner")]) as listening:
+        answer = await spoken(listening.port, f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n\r\n".encode())
+    pid = "x" if "sent" in path else None
+    assert answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").startswith(b"HTTP/1.1 200")
+    assert seen == [f"outer {pid}", f"inner {pid}"]
+    assert orjson.loads(answer.rpartition(b"\r\n")[2]) == {"at": "/a/x/sent" if pid else "/a/b"} | ({"pid": pid} if pid else {})
