@@ -40,7 +40,7 @@ class Journal:
         self._listeners: list[tuple[Listener, frozenset[Topic]]] = []
         self._concerned: dict[frozenset[Topic], tuple[Listener, ...]] = {}  # by what a commit is about: there are few such sets
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
-        self._turns: dict[str, deque[asyncio.Future[None]]] = {}  # by a process of which a step is being taken: who is next
+        self._turns: dict[str, deque[asyncio.Future[None]] | None] = {}  # by a process of which a step is being taken: who is next
         self._held: dict[str, asyncio.Future[None]] = {}
         self._holding: deque[tuple[float, asyncio.Future[None]]] = deque()  # the same, in the order in which they end
 
@@ -53,6 +53,8 @@ class Journal:
 
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         """Write all or nothing; durable on return. A crash before: nothing was said. After: the rows speak for us."""
+        # Measured before the disk is waited for: the store is about to read the same.
+        sizes = {record.pid: _size_bytes(record) for record in changes.saves if isinstance(record, Process) and not record.final}
         result = await self.store.commit(changes)
         if isinstance(result, Conflict):
             for expect in changes.expects:
@@ -61,10 +63,10 @@ class Journal:
         about: set[Topic] = {of for of, _ in changes.deletes}
         for record in changes.saves:
             if isinstance(record, Process):
-                if record.final:  # no message of it is on its way any more
+                if (size_bytes := sizes.get(record.pid)) is None:  # no message of it is on its way any more
                     self._recent.forget(record.pid)
                 else:
-                    self._recent.put(record.pid, record, PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(record.detail)))
+                    self._recent.put(record.pid, record, size_bytes)
                 about.add(record.kind)
             else:
                 about.add(type(record))
@@ -104,11 +106,11 @@ class Journal:
         """
         if pid is None:
             return await self._decide(step, None)
-        waiting = self._turns.get(pid)
-        if waiting is None:
-            self._turns[pid] = deque()
+        if pid not in self._turns:
+            self._turns[pid] = None  # most have nobody behind them
         else:
             turn = asyncio.get_running_loop().create_future()
+            waiting = self._turns[pid] = self._turns[pid] or deque()
             waiting.append(turn)
             try:
                 await turn
@@ -172,9 +174,11 @@ class Journal:
             changes = await step()
             if changes is None:
                 return None
-            counted = next((record.agreement for record in changes.saves if isinstance(record, Usage)), held)
-            if counted is not None and counted != held:
-                return await self.decide(step, counted)  # anew, in its turn
+            for record in changes.saves:
+                if isinstance(record, Usage):
+                    if record.agreement != held:
+                        return await self.decide(step, record.agreement)  # anew, in its turn
+                    break
             if not isinstance(await self.commit(changes), Conflict):
                 return changes
             await asyncio.sleep(0)
@@ -291,6 +295,10 @@ def _tell(over: asyncio.Future[Process | None], until: Callable[[Process], bool]
             over.set_result(process)
     except Exception as error:  # of whoever waits: what was committed is told to all others
         over.set_exception(error)
+
+
+def _size_bytes(process: Process) -> int:
+    return PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(process.detail))
 
 
 def _end(over: asyncio.Future[None]) -> None:

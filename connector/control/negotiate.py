@@ -61,7 +61,7 @@ class Negotiations:
             case Move.ACCEPTED:
                 return await self.agree(process, claims, now)
             case Move.CONTRACT_AGREEMENT:
-                return await self._agreed(process, document["agreement"], now)
+                return self._agreed(process, document["agreement"], now)
             case Move.VERIFICATION:
                 return await self._verified(process)
             case Move.FINALIZED:
@@ -260,12 +260,10 @@ class Negotiations:
             return _wait(kept)
         return Reaction(kept, Act(Move.ACCEPTED))
 
-    async def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
+    def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the agreement must be what is on the table, between the two of us, with all that the text demands."""
         read = self._policies.read(document)
         faults = self._faults(process, read)
-        if (other := await self._store.agreement(document["@id"])) is not None and other.negotiation != process.pid:
-            faults = (*faults, f"the agreement id `{document['@id']}` is that of another agreement")
         if faults:
             return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=faults))
         verdict = self._policies.decide(

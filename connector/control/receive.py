@@ -14,7 +14,7 @@ import orjson
 
 from connector import telemetry
 from connector.control.journal import Journal
-from connector.control.negotiate import Negotiations
+from connector.control.negotiate import Negotiations, Reaction
 from connector.control.steps import Steps, fact
 from connector.control.transfers import Transfers
 from connector.dsp import exchange, wire
@@ -22,8 +22,8 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, PID_CHARACTERS_MAX, Kind, Message, Move, Role, is_pid
 from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
 from connector.origins import origin
-from connector.ports import Caller
-from connector.records import Changes, Evidence, Inbox
+from connector.ports import Act, Caller
+from connector.records import Agreement, Changes, Evidence, Inbox
 from connector.records.immutable import immutable
 
 # Moves that create a process, and the role that the receiver then has.
@@ -75,11 +75,14 @@ class Receiver:
         IllegalMessage or Refused; nothing has changed then.
         """
         answer: Answer | None = None
+        attempts = 0
 
         async def step() -> Changes | None:
-            nonlocal answer
+            nonlocal answer, attempts
+            attempts += 1
+            again = attempts > 1  # what was to be written is not as new as the write expects: now it is looked at
             now = self._journal.clock.now()
-            before = await self._find_or_none(caller, message, pid)
+            before = await self._find_or_none(caller, message, pid, again)
             if before is not None:
                 answer = await self._repeat(before, message, first=pid is None)
                 if answer is not None:
@@ -90,6 +93,8 @@ class Receiver:
                 answer = await self._stored(before, process)
                 return None
             reaction = await self._reactions[process.kind].react(received.process, message, caller, now)
+            if again:
+                reaction = await self._unless_taken(received.process, reaction)
             answer = Answer(201 if before is None else 200, _document(reaction.process))
             inbox = Inbox(process.pid, message.move, message.digest, _kept(message), answer.status, answer.body, now)
             evidence = self._evidence(process, received, reaction.process, message, now)
@@ -105,8 +110,17 @@ class Receiver:
         telemetry.log.debug("message taken", move=message.move, pid=pid, peer=caller.participant.id, status=answer.status)
         return answer
 
-    async def _find_or_none(self, caller: Caller, message: Message, pid: str | None) -> Process | None:
-        """The process that the message speaks of; None if it begins one that we do not know."""
+    async def _unless_taken(self, process: Process, reaction: Reaction) -> Reaction:
+        """The reaction, if the agreement that it puts on record is a new one."""
+        for expect in reaction.expects:
+            if expect.of is Agreement and expect.version is None and await self._store.agreement(str(expect.key)) is not None:
+                fault = f"the agreement id `{expect.key}` is that of another agreement"
+                return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=(fault,)))
+        return reaction
+
+    async def _find_or_none(self, caller: Caller, message: Message, pid: str | None, again: bool) -> Process | None:
+        """The process that the message speaks of; None if it begins one that we do not know. Whether a pid that the peer tells us is that
+        of another process the write finds out, and only then, `again`, it is looked up here."""
         kind = message.move.kind
         if pid is None:
             theirs = message.pid_of(OTHER[FIRST[message.move]])
@@ -118,7 +132,7 @@ class Receiver:
             raise WireError(f"the pids of the message contradict its address: it was sent to `{pid}`, which belongs with other pids")
         if process.peer_pid is None:  # it overtook the answer to our first message, and tells us the peer's pid
             _demand_pid(peers, OTHER[process.role])
-            known = await self._store.process_of_peer(process.kind, process.peer, peers or "")
+            known = await self._store.process_of_peer(process.kind, process.peer, peers or "") if again else None
             if known is not None and known.pid != process.pid:
                 raise _taken(known)
         return process
@@ -197,7 +211,10 @@ def _vouched(process: Process, caller: Caller) -> dict[str, Any]:
 def _kept(message: Message) -> bytes:
     """What stays of a message when it has been taken. The tokens of a data address are no part of it: they are kept once, and
     go with their transfer."""
-    return orjson.dumps({name: value for name, value in message.document.items() if name != "dataAddress"})
+    document = message.document
+    if "dataAddress" in document:
+        document = {name: value for name, value in document.items() if name != "dataAddress"}
+    return orjson.dumps(document)
 
 
 def callback_of(caller: Caller, address: str) -> str:

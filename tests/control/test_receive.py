@@ -19,7 +19,7 @@ from connector.dsp.messages import OTHER, Kind, Move, Role, path_of
 from connector.errors import Refused
 from connector.ports import Caller, Participant
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, refusing, request, say, scripted, seen, standing
-from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, transfer
+from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, negotiation, transfer
 
 # The tables of DSP 2025-1 for messages about a process that exists: the state that follows, or `400`. Each column is a move and who
 # says it. Where the standard is of two minds the cell is as decided beside the product's tables.
@@ -444,3 +444,20 @@ async def test_a_message_that_could_not_be_said_without_ours_is_the_answer_to_ou
         (telemetry.RECEIVED, Move.VERIFICATION),
     ]
     assert process.pid not in {row.pid for row in await at.us.connector.store.open_outbox()}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_pid_that_comes_ahead_of_the_answer_to_ours_is_looked_up_only_if_the_write_finds_it_taken(
+    at: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    store, looked = at.us.connector.store, []
+    look = store.process_of_peer
+    monkeypatch.setattr(store, "process_of_peer", lambda *key: looked.append(key) or look(*key))
+    other, agreed = await standing(at, N, "REQUESTED", C)
+    ours = negotiation(at.us, at.peer, INITIAL, C, peer_pid=None, in_flight=Move.CONTRACT_REQUEST, in_flight_id=fresh("row"))
+    process = await at.us.put(ours)
+    refused = await say(at, Move.CONTRACT_OFFER, replace(process, peer_pid=other.peer_pid), agreed)
+    assert (refused.status, refused.json["code"], len(looked)) == (400, "pid-taken", 1)
+    assert await store.process(N, process.pid) == process, "nothing has changed"
+    taken = await say(at, Move.CONTRACT_OFFER, replace(process, peer_pid=fresh("theirs")), agreed)
+    assert (taken.status, taken.json["state"], len(looked)) == (200, "OFFERED", 1)
