@@ -20,24 +20,26 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import orjson
 
 from connector.adapters.http_source import MEDIA_TYPE, URL_CHARACTERS_MAX
+from connector.adapters_streams.events import Events, demand_room
 from connector.adapters_streams.http_wire import Wire
 from connector.errors import EgressDenied, InvalidRequest, PeerFailed, SourceFailed
 from connector.ports import Along, Download, Stat
-from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, RECORD_BYTES_MAX, Dials, LiveSource, Records, unit_of
+from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, Dials, LiveSource, Records, unit_of
 
 MEMBERS: Final = frozenset({"type", "url", "credential", "media_type", "since"})
 SINCE: Final = frozenset({"parameter", "member"})
 IDLE_SECONDS: Final = 3600.0  # a source may be quiet; one that is gone without a word is found out by then
 LOOK_SECONDS: Final = 10.0  # for the head of the answer at publication
 NAMED_CHARACTERS_MAX: Final = 64
-BOM: Final = "\ufeff".encode()
 THREADS: Final = 16  # of all streams together; one is held for as long as something comes, and not longer than a batch takes
 
 
 class Cutter(Protocol):
-    """Turns what the network delivers into whole records. `position` is where to go on after the last one."""
+    """Turns what the network delivers into whole records."""
 
-    position: str | None
+    @property
+    def position(self) -> str | None:
+        """Where to go on after the last one."""
 
     def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
         """The records that end in its first `size` bytes (None: all). Raises SourceFailed for one that is too large."""
@@ -156,9 +158,9 @@ class HttpStream:
             if since and position is not None:
                 query[since["parameter"]] = position
         else:
-            cutter = Events(position)
-            if position is not None:
-                headers["Last-Event-ID"] = position
+            cutter = events = Events(position)
+            if events.id is not None:
+                headers["Last-Event-ID"] = events.id
 
         def taken(piece: bytearray, size: int) -> Records:
             found = Records(cutter.take(piece, size), cutter.position, taken=take is not None)
@@ -178,6 +180,8 @@ class HttpStream:
                 self._demand_whole(answer)
                 if not self.waits and (rest := cutter.last()):
                     yield Records(rest, cutter.position)
+                if isinstance(cutter, Events) and _has_end(answer) and (rest := cutter.unrepeated()):
+                    yield Records(rest, cutter.position)
                 if isinstance(cutter, Events) and position is None and not cutter.found:
                     raise SourceFailed("the upstream of the source ended its answer before its first event")  # which may have an id
         except (PeerFailed, EgressDenied) as error:
@@ -195,8 +199,13 @@ class HttpStream:
 
     def _demand_whole(self, answer: Answer) -> None:
         """Raises SourceFailed for an answer that ended with its connection, of which nobody can say whether that was all of it."""
-        if not self.waits and "content-length" not in answer.headers and "transfer-encoding" not in answer.headers:
+        if not (self.waits or _has_end(answer)):
             raise SourceFailed("the upstream of the source closed the connection, and had not said where its answer ends")
+
+
+def _has_end(answer: Answer) -> bool:
+    """Whether it says where it ends, so that a cut is none."""
+    return "content-length" in answer.headers or "transfer-encoding" in answer.headers
 
 
 async def _cut(download: Download, cutter: Cutter) -> AsyncGenerator[Records, None]:
@@ -218,7 +227,7 @@ class Lines:
         view, end = memoryview(piece)[:size], piece.rfind(b"\n", 0, size) + 1
         whole = b"".join((self._rest, view[:end])) if end else b""  # one copy of it, as this is done to every byte that comes
         self._rest = bytes(view[end:]) if end else self._rest + view
-        _demand_room(self._rest)
+        demand_room(self._rest)
         # CPython goes over lines by `memchr`, in a fifth of the time in which it, or a regular expression, finds two line feeds.
         if b"\n" in BytesIO(whole) or (b"\r" in whole and b"\r\n" in BytesIO(whole)):
             whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip(b"\r\n"))
@@ -230,60 +239,6 @@ class Lines:
         """See `Cutter`."""
         rest, self._rest = self._rest, b""
         return rest + b"\n" if rest.strip(b"\r\n") else b""
-
-
-class Events:
-    """Events; the id of the last one says where to go on. `found` says whether there was one."""
-
-    def __init__(self, position: str | None) -> None:
-        self.position = position
-        self._rest = b""
-        self._begun = self.found = False
-
-    def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
-        """See `Cutter`."""
-        data = self._rest + memoryview(piece)[:size]
-        if not self._begun:
-            if len(data) < len(BOM) and BOM.startswith(data):
-                self._rest = data
-                return b""
-            data, self._begun = data.removeprefix(BOM), True
-        held = b""
-        if b"\r" in data:
-            if data.endswith(b"\r"):  # the line feed that belongs to it may be yet to come
-                data, held = data[:-1], b"\r"
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        whole, rest = _whole(data, b"\n\n")
-        self._rest = rest + held
-        found = [event for each in whole.split(b"\n\n") if (event := each.lstrip(b"\n")) and self._holds(event)]
-        self.found = self.found or bool(found)
-        return b"\n\n".join(found) + b"\n\n" if found else b""
-
-    def last(self) -> bytes:
-        """See `Cutter`. An event that is not ended by an empty line is none (WHATWG HTML, 9.2.6)."""
-        return self.take(b"\n") if self._rest.endswith(b"\r") else b""  # no line feed has come to the last carriage return
-
-    def _holds(self, event: bytes) -> bool:
-        """Whether it is one: with data. An id counts without, too."""
-        at = event.rfind(b"\nid:") + 1
-        if event.startswith(b"id:", at):
-            value = event[at + 3 :].partition(b"\n")[0].removeprefix(b" ")
-            text = value.decode("utf-8", "replace")
-            self.position = text if text.isprintable() and 0 < len(value) <= POSITION_BYTES_MAX else None
-        return event.startswith(b"data") or b"\ndata" in event
-
-
-def _whole(data: bytes, ending: bytes) -> tuple[bytes, bytes]:
-    """The records of `data` that are whole, and the rest. Raises SourceFailed if that is too large."""
-    end = data.rfind(ending)
-    whole, rest = (b"", data) if end < 0 else (data[: end + len(ending)], data[end + len(ending) :])
-    _demand_room(rest)
-    return whole, rest
-
-
-def _demand_room(rest: bytes) -> None:
-    if len(rest) > RECORD_BYTES_MAX:
-        raise SourceFailed(f"the source has sent a record of more than {RECORD_BYTES_MAX} bytes")
 
 
 def _position(line: bytes, member: str) -> str | None:

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from connector.adapters.egress import guard
 from connector.adapters.peer_http import HttpPeer
-from connector.adapters_streams import http_stream
-from connector.adapters_streams.http_stream import Events, HttpStreams, Lines
+from connector.adapters_streams import events, http_stream
+from connector.adapters_streams.events import Events
+from connector.adapters_streams.http_stream import HttpStreams, Lines
 from connector.errors import InvalidRequest, SourceFailed
-from connector.metering.content import SEPARATORS
 from tests.contracts.live_source_contract import LiveSourceContract, Spring
 from tests.dataplane.rig import serving
 from tests.dataplane_live import upstream
@@ -94,49 +94,6 @@ class TestContract(LiveSourceContract):
     pass
 
 
-EVENT = st.builds(
-    lambda id, lines: (f"id: {id}\n".encode() if id else b"") + b"".join(b"data: " + line + b"\n" for line in lines),
-    st.none() | st.integers(1, 99),
-    st.lists(st.text(alphabet="ab:\u00fc ", max_size=9).map(str.encode), min_size=1, max_size=3),
-)
-NOISE = st.sampled_from([b": keep-alive\n", b"retry: 10\n", b"id: 7\n", b"event: x\n", b""])
-
-
-@given(st.lists(EVENT | NOISE, max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.integers(1, 40), st.booleans())
-def test_events_come_out_in_one_spelling_however_they_are_spelled_and_cut(blocks: list[bytes], newline: bytes, step: int, marked: bool):
-    sent = b"".join(block + b"\n" for block in blocks).replace(b"\n", newline)
-    sent = http_stream.BOM + sent if marked else sent
-    cutter = Events(None)
-    found = b"".join(cutter.take(sent[at : at + step]) for at in range(0, len(sent), step)) + cutter.take(b"")
-    expected = [block for block in blocks if block.startswith(b"data") or b"\ndata" in block]
-    if newline == b"\r" and expected and found != b"".join(block + b"\n" for block in expected):
-        expected = expected[:-1] if blocks[-1] is expected[-1] else expected  # the line feed of the last line may be yet to come
-    assert found == b"".join(block + b"\n" for block in expected)
-    assert found.count(SEPARATORS["message"]) == len(expected)
-
-
-@pytest.mark.parametrize(
-    ("sent", "position"),
-    [
-        (b"id: 5\ndata: x\n\n", "5"),
-        (b"id:5\ndata: x\n\ndata: y\n\n", "5"),
-        (b"data: x\nid: 6\n\n", "6"),
-        (b"id: 5\nid: 6\ndata: x\n\n", "6"),
-        (b"id: 5\ndata: x\n\nid\ndata: y\n\n", "5"),
-        (b"id: 5\ndata: x\n\nid:\ndata: y\n\n", None),
-        (b"id: 5\ndata: x\n\nid: a\0b\ndata: y\n\n", None),
-        (b"id: " + b"9" * 3000 + b"\ndata: x\n\n", None),
-        (b"id: 5\n\n", "5"),
-        ("id: \u00fc\ndata: x\n\n".encode(), "\u00fc"),
-        (b"id: 5\ndata: x\n", None),
-    ],
-)
-def test_the_id_of_the_last_whole_event_says_where_to_go_on(sent: bytes, position: str | None):
-    cutter = Events(None)
-    cutter.take(sent)
-    assert cutter.position == position
-
-
 @given(st.lists(st.sampled_from([b'{"n":1}', b'{"n":"x"}', b"", b"\r"]), max_size=12), st.integers(1, 20))
 def test_lines_come_out_whole_and_none_is_empty(lines: list[bytes], step: int):
     sent = b"".join(line + b"\n" for line in lines) + b'{"n":'
@@ -155,7 +112,7 @@ def test_a_line_by_which_nothing_can_go_on_is_a_fault_of_the_source(line: bytes)
 
 @pytest.mark.parametrize("cutter", [Lines(None, None), Events(None)], ids=["line", "event"])
 def test_a_record_without_an_end_is_not_kept_for_ever(cutter: http_stream.Cutter, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http_stream, "RECORD_BYTES_MAX", 10_000)
+    monkeypatch.setattr(events, "RECORD_BYTES_MAX", 10_000)
     assert cutter.take(b"data:" + b"x" * 9_000) == b""
     with pytest.raises(SourceFailed, match="more than 10000 bytes"):
         cutter.take(b"x" * 2_000)
