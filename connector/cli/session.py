@@ -80,6 +80,8 @@ def read_token(common: Common) -> str:
     """The admin token from `--token-file`, the environment or the saved file. Raises ConnectorError."""
     saved = common.config.absolute().parent / TOKEN_FILE
     if common.token_file is None and (token := os.environ.get("QIAO_TOKEN", "").strip()):
+        if not token.isascii() or not token.isprintable():  # such as the whole answer of `connector init`
+            raise ConnectorError("QIAO_TOKEN holds no admin token; set it to the one that `connector init` showed, which is one word")
         return token
     path = common.token_file or saved
     try:
@@ -87,7 +89,7 @@ def read_token(common: Common) -> str:
             raise ConnectorError(f"the admin token in `{path}` can be read by others; run `chmod 600 {path}`")
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        if common.token_file is None:
+        if common.token_file is None and isinstance(error, FileNotFoundError):
             raise ConnectorError("no admin token; set QIAO_TOKEN to the one that `connector init` showed, or give --token-file") from None
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConnectorError(f"the admin token in `{path}` cannot be read: {why}; name the file that it is in, or set QIAO_TOKEN") from None

@@ -28,6 +28,7 @@ RETRY_SECONDS_MAX = 2.0
 CLIENT_ERROR = 400  # RFC 9110: from here on a status is a failure
 SERVER_ERROR = 500
 IDLE_SECONDS = 5.0  # that a connection is used again: a connector keeps it for 10, and may end it as the next call is on its way
+NO_SUCH_ADDRESS = "http-404"  # what a listener of a connector says of an address that it does not have
 PLAIN_CHARACTERS = 200  # shown of an answer that is no problem document
 
 
@@ -56,7 +57,7 @@ class Problem(msgspec.Struct, frozen=True):
     detail: str = ""
     reasons: tuple[str, ...] = ()
     pointer: str = ""
-    trace: str = ""
+    trace: str | None = None
 
 
 class Transport:
@@ -105,7 +106,7 @@ class Transport:
                     raise self._unreachable(error) from error
                 again = False
         if response.status >= CLIENT_ERROR:
-            raise failure(response.status, answer)
+            raise self._failure(response.status, answer)
         return answer
 
     async def pieces(self, path: str, query: Mapping[str, str | int | float | None] | None = None) -> AsyncGenerator[bytes]:
@@ -114,7 +115,7 @@ class Transport:
         try:
             async with self._session.get(self._url(path, query), timeout=timeout) as response:
                 if response.status >= CLIENT_ERROR:
-                    raise failure(response.status, await response.read())
+                    raise self._failure(response.status, await response.read())
                 async for piece in response.content.iter_any():
                     yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -136,7 +137,7 @@ class Transport:
                     self._url("/v1/events", {"after": "now" if reader.last is None else reader.last}), timeout=timeout
                 ) as response:
                     if response.status >= CLIENT_ERROR:
-                        raise failure(response.status, await response.read())
+                        raise self._failure(response.status, await response.read())
                     failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
                     opened = False
                     async for piece in response.content.iter_any():
@@ -164,6 +165,16 @@ class Transport:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         return URL(self._base + path, encoded=True).with_query(given)
 
+    def _failure(self, status: int, body: bytes) -> ManagementError:
+        """What an answer means, and where from: one that is no problem document, or that knows no such address, is of another listener or
+        another program."""
+        error = failure(status, body)
+        if error.code not in ("not-understood", NO_SUCH_ADDRESS):
+            return error
+        where = f"`{self._base}` does not answer as the management listener of this connector"
+        message = f"{where} ({error.message}); check management.url, and the version that runs there"
+        return ManagementError(message, status=status, code=error.code, trace=error.trace)
+
     def _unreachable(self, error: Exception) -> ManagementError:
         if isinstance(error, aiohttp.ClientSSLError):  # it is an OSError as well, whose number means nothing
             cause = getattr(getattr(error, "certificate_error", error), "verify_message", "") or str(error)
@@ -190,7 +201,7 @@ def failure(status: int, body: bytes) -> ManagementError:
         return ManagementError(f"the answer was status {status}: {text}", status=status, code="not-understood")
     message = problem.detail or problem.title or f"the answer was status {status}"
     code = problem.type.rpartition(":")[2]
-    return ManagementError(message, problem.reasons, status=status, code=code, pointer=problem.pointer, trace=problem.trace)
+    return ManagementError(message, problem.reasons, status=status, code=code, pointer=problem.pointer, trace=problem.trace or "")
 
 
 def new_key() -> str:

@@ -60,7 +60,7 @@ class Operations:
         found = self._identity.find(name)
         if found is None:
             known = ", ".join(f"`{p.name}`" for p in self._identity.participants()[:20]) or "none"
-            raise NotFound(f"participant `{name}` is not in the registry; known are {known}")
+            raise NotFound(f"participant `{name}` is not in the registry; known are {known}; add its self-description, `connector reload`")
         return found
 
     async def offer_of(self, peer: Participant, dataset: str, offer: str | None, purposes: tuple[str, ...]) -> dict[str, Any]:

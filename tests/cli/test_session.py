@@ -83,6 +83,25 @@ def test_a_token_file_that_is_not_there_is_said_with_the_remedy(command: Command
     assert fake.asked == []
 
 
+@pytest.mark.parametrize("said", ["one\ntwo", "tok\u00e9n", "\x1b[0mtoken"])
+def test_a_token_of_the_environment_that_cannot_be_one_is_said_and_not_shown(
+    command: Command, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch, said: str
+):
+    monkeypatch.setenv("QIAO_TOKEN", said)
+    ended = command("participants")
+    why = "QIAO_TOKEN holds no admin token; set it to the one that `connector init` showed, which is one word"
+    assert (ended.code, ended.err, fake.asked) == (1, f"connector: {why}\n", [])
+
+
+def test_a_saved_token_that_is_there_and_cannot_be_read_is_not_said_to_be_missing(
+    command: Command, home: Path, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("QIAO_TOKEN", raising=False)
+    (home / "admin-token").unlink(missing_ok=True)
+    (home / "admin-token").mkdir(mode=0o700)
+    assert "`admin-token` cannot be read: Is a directory" in command("participants").err.replace(f"{home}/", "")
+
+
 def test_a_wrong_token_is_said_with_the_remedy(command: Command, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QIAO_TOKEN", "wrong")
     ended = command("participants")

@@ -106,6 +106,26 @@ def test_an_answer_that_is_no_problem_is_still_an_error(body: bytes):
     assert "status 502" in error.message
 
 
+OTHERS = {
+    "another listener of a connector": (
+        404,
+        b'{"type":"urn:qiao:problem:http-404","detail":"there is nothing at this address","trace":null}',
+    ),
+    "another program": (403, b"<html>forbidden</html>"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.asyncio
+async def test_whoever_is_no_management_listener_is_named_with_what_to_look_at(name: str):
+    with serving(FakeConnector({("GET", "/v1/first"): OTHERS[name]})) as fake:
+        client = Transport(fake.url, TOKEN, None)
+        with pytest.raises(ManagementError, match=r"does not answer as the management listener.*; check management\.url") as error:
+            await client.call("GET", "/v1/first")
+        await client.close()
+    assert (fake.url in error.value.message, error.value.status) == (True, OTHERS[name][0])
+
+
 @pytest.mark.asyncio
 async def test_a_lost_stream_is_opened_again_where_it_ended(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(transport, "FIRST_RETRY_SECONDS", 0.001)
