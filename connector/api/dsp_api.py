@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from connector.api.middleware import Limits, Whole, read_body
 from connector.control.catalog import Catalog, read_filter_text, read_filters
 from connector.control.outbox import Outbox
-from connector.control.receive import Answer, Receiver
+from connector.control.receive import Receiver
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move
@@ -119,7 +119,8 @@ class DspApi:
                 self.admit()
             message = wire.read(await self._document(request, moves[0].type, caller), moves)
             request[MESSAGE] = message
-            return _json(await self._receiver.message(caller, message, pid))
+            answer = await self._receiver.message(caller, message, pid)
+            return Whole(answer.body, answer.status)
 
         return handle
 
@@ -134,7 +135,8 @@ class DspApi:
     def _state(self, kind: Kind) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             caller = await self.caller(request)
-            return _json(await self._receiver.state(caller, kind, request.match_info["pid"]))
+            answer = await self._receiver.state(caller, kind, request.match_info["pid"])
+            return Whole(answer.body, answer.status)
 
         return handle
 
@@ -205,10 +207,6 @@ def _pids(request: web.Request) -> tuple[str, str]:
 def _challenge(error: ConnectorError) -> str:
     text = "".join(c for c in error.message if c.isascii() and c.isprintable() and c not in '"\\')[:200]
     return f'Bearer error="invalid_token", error_description="{text}"'
-
-
-def _json(answer: Answer) -> web.Response:
-    return Whole(answer.body, answer.status)
 
 
 def _compressed(request: web.Request, response: web.Response) -> web.Response:

@@ -56,22 +56,23 @@ async def read_body(request: web.Request, limits: Limits, types: tuple[str, ...]
 
     No decompression here: a compressed body is a way to send more than its length says.
     """
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
+    headers, content = request.headers, request.content
+    encoding = headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
     if encoding != "identity":
         raise UnsupportedMedia(f"content encoding `{encoding[:40]}` is not taken; send the body as it is")
-    if request.headers.get(hdrs.CONTENT_TYPE) not in types and request.content_type not in types:
+    if headers.get(hdrs.CONTENT_TYPE) not in types and request.content_type not in types:
         raise UnsupportedMedia(f"media type `{request.content_type[:80]}` is not taken; send {' or '.join(types)}")
+    if content.is_eof():  # all of it is here, as of most messages: nothing is waited for
+        whole = content.read_nowait()
+        if len(whole) > limits.body_bytes:
+            raise TooLarge(f"the body of {len(whole)} bytes is over the limit of {limits.body_bytes}")
+        return whole
     if (length := request.content_length) is not None and length > limits.body_bytes:
         raise TooLarge(f"the body of {length} bytes is over the limit of {limits.body_bytes}")
-    if request.content.is_eof():  # all of it is here, as of most messages: nothing is waited for
-        whole = request.content.read_nowait()
-        if len(whole) > limits.body_bytes:
-            raise TooLarge(f"the body is over the limit of {limits.body_bytes} bytes")
-        return whole
     body = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):
-            while chunk := await request.content.readany():
+            while chunk := await content.readany():
                 body += chunk
                 if len(body) > limits.body_bytes:
                     raise TooLarge(f"the body is over the limit of {limits.body_bytes} bytes")
@@ -89,19 +90,19 @@ class Whole(web.Response):
 
     def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         web.StreamResponse.__init__(self, status=status, headers=headers)  # without `Response`'s questions of what `body` is
-        self.body = self._whole = body
-        self.headers[hdrs.CONTENT_TYPE] = JSON
+        self._body = self._whole = body
+        self._headers[hdrs.CONTENT_TYPE] = JSON
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write all of it. Raises ConnectionError if the peer is gone."""
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
-        headers, version, writer = self.headers, request.version, request.writer
+        headers, version, writer = self._headers, request.version, request.writer
         headers[hdrs.CONTENT_LENGTH] = str(len(self._whole))
         headers[hdrs.DATE] = rfc822_formatted_time()
         if self._keep_alive is (version == HttpVersion10):  # what the version does not say by itself (RFC 9112, 9.3)
             headers[hdrs.CONNECTION] = "keep-alive" if self._keep_alive else "close"
-        await writer.write_headers(f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}", headers)
+        await writer.write_headers(f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}", headers)
         await writer.write_eof(self._whole)
         self._eof_sent = True
 
@@ -123,10 +124,15 @@ def guard(
     which says nothing but the trace.
     """
 
+    names: dict[web.AbstractRoute, str] = {}
+
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        name = f"{request.method} {'unknown' if resource is None else resource.canonical}"
+        route = request.match_info.route
+        if (name := names.get(route)) is None:
+            name = f"{request.method} unknown"  # whose route is of this request alone
+            if route.resource is not None:
+                name = names[route] = f"{route.method} {route.resource.canonical}"
         with tracing.span(f"{door} {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
             try:
                 try:
