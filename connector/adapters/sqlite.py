@@ -41,10 +41,11 @@ from connector.adapters.sqlite_rows import (
     usage_of,
 )
 from connector.adapters.sqlite_schema import connect, number_of, open_database
-from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Questions, Writer, end_process, prepare
+from connector.adapters.sqlite_write import Committed, Fatal, Writer, end_process
 from connector.adapters_stores.sqlite_kept import Kept
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of, fact_number
 from connector.adapters_stores.sqlite_lists import Listing, Pieces, Walk, old_inbox, processes
+from connector.adapters_stores.sqlite_prepared import Prepared, Questions, prepare
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import FINAL, Process
 from connector.dsp.messages import Kind

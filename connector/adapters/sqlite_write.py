@@ -22,40 +22,32 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
-from typing import Any, TypeVar
 
 from connector import telemetry
 from connector.adapters.sqlite_rows import (
     BEGIN_PROCESS,
     DATASET_OF_OFFER,
-    DELETES,
     END_PROCESS,
     INSTEAD,
     LEARN_PEER_PID,
     MOVE_PROCESS,
     PROCESS_OF_PEER,
     SAVE_PROCESS,
-    SAVES,
-    SETTLE,
     VERSIONED,
-    VERSIONS,
-    save_outbound,
-    values_of_process,
 )
 from connector.adapters.sqlite_schema import is_busy
 from connector.adapters_stores.pace import QUICK_SECONDS, Pace
-from connector.adapters_stores.sqlite_ledger import NEWEST_EVIDENCE, SAVE_EVIDENCE, values_of_evidence
+from connector.adapters_stores.sqlite_ledger import NEWEST_EVIDENCE, SAVE_EVIDENCE
+from connector.adapters_stores.sqlite_prepared import Prepared, Questions, everything
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
 from connector.errors import StoreError
-from connector.records import Changes, Conflict, Evidence, Expect, Inbox, Record, implied
-from connector.records.immutable import immutable
+from connector.records import Conflict, Evidence
 from connector.telemetry import commit_seconds
 
 GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
 LOCKED_SECONDS_MAX = 30.0  # how long another program may hold the write lock before this process gives up
 LOCKED_PAUSE_SECONDS = 0.01  # between two looks at it
-T = TypeVar("T")
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
 
 Fatal = Callable[[BaseException], None]
@@ -72,78 +64,6 @@ def end_process(error: BaseException) -> None:
         os._exit(EXIT_STATUS)
 
 
-@immutable
-class Questions:
-    """What has to hold: what changes expect, each with the statement that tells, and what they claim without saying so."""
-
-    expects: tuple[tuple[Expect, str, Row], ...] = ()
-    claims: tuple[tuple[Expect, str], ...] = ()
-
-
-@immutable
-class Prepared:
-    """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then, but for texts that
-    have no UTF-8 and integers beyond 64 bits.
-
-    `asked` comes before the first write. A step of one process, begun or moved on from the version `before`, is that write, and itself
-    finds out whether what is expected of the process holds: where it does, there is one statement instead of three. `all` is what has
-    to hold where it writes nothing."""
-
-    asked: Questions
-    writes: Sequence[Statement]
-    evidence: tuple[Evidence, ...] = ()
-    evidence_rows: tuple[Row, ...] = ()
-    step: Row | None = None
-    before: int | None = None
-    all: Questions = Questions()
-
-
-def prepare(number: int, changes: Changes) -> Prepared:
-    """Turn `changes` into statements of participant `number`. Raises TypeError or ValueError for values that no row can hold."""
-    writes: list[Statement] = [(SETTLE, (number, id)) for id in changes.settled]
-    for of, id in changes.deletes:
-        writes += [(sql, (number, id)) for sql in _of(DELETES, of, "deleted")]
-    process, expected = _step(changes)
-    for record in sorted(changes.saves, key=_after_its_process):
-        if record is not process:
-            writes += _of(SAVES, type(record), "saved")(number, record)
-    writes += [save_outbound(number, row) for row in changes.outbox]
-    evidence_rows = values_of_evidence(number, changes.evidence)
-    everything = Questions(tuple([(expect, *_question(number, expect)) for expect in changes.expects]), tuple(implied(changes)))
-    if process is None or expected is None:
-        return Prepared(everything, writes, changes.evidence, evidence_rows)
-    others = tuple([each for each in everything.expects if each[0] is not expected])
-    claims = tuple([each for each in everything.claims if each[0].of is not Process])
-    row = values_of_process(number, process)
-    return Prepared(Questions(others, claims), writes, changes.evidence, evidence_rows, row, expected.version, everything)
-
-
-def _step(changes: Changes) -> tuple[Process, Expect] | tuple[None, None]:
-    """The process of `changes` and what they expect of it, if they have to do with one and no other."""
-    saved = [record for record in changes.saves if type(record) is Process]
-    expected = [expect for expect in changes.expects if expect.of is Process]
-    if len(saved) != 1 or len(expected) != 1 or saved[0].pid != expected[0].key or any(of is Process for of, _ in changes.deletes):
-        return None, None
-    return saved[0], expected[0]
-
-
-def _after_its_process(record: Record) -> bool:
-    return type(record) is Inbox
-
-
-def _of(table: dict[type[Any], T], of: type[Any], done: str) -> T:
-    try:
-        return table[of]
-    except KeyError:
-        raise TypeError(f"a `{of.__name__}` cannot be {done} by itself") from None
-
-
-def _question(number: int, expect: Expect) -> Statement:
-    if isinstance(expect.key, tuple):
-        return PROCESS_OF_PEER, (number, *(str(part) for part in expect.key))
-    return _of(VERSIONS, expect.of, "expected"), (number, expect.key)
-
-
 class Group:
     """The changes of one COMMIT, in an open transaction of participant `number`."""
 
@@ -156,22 +76,24 @@ class Group:
         """Check everything, then write everything. Returns the Conflict if something did not hold; nothing is written
         then. Raises UnicodeEncodeError or OverflowError for a value that no row can hold, with half of it written; whatever else it
         raises is fatal."""
+        step, changes = prepared.step, prepared.changes
         if conflict := self._conflict(prepared.asked):
-            return conflict if prepared.step is None else self._conflict(prepared.all) or conflict  # the first one that is broken is named
-        execute, step = self._cursor.execute, prepared.step
+            return conflict if step is None else self._conflict(everything(self._number, changes)) or conflict  # the first broken is named
+        execute = self._cursor.execute
         if step is not None and not self._stepped(step, prepared.before):
-            if conflict := self._conflict(prepared.all):
+            if conflict := self._conflict(everything(self._number, changes)):
                 return conflict
             execute(SAVE_PROCESS, step)
         for sql, values in prepared.writes:
             if not execute(sql, values).rowcount and sql in INSTEAD:
                 execute(INSTEAD[sql], values)
-        if not prepared.evidence:
+        if not changes.evidence:
             return ()
-        first = self._next_sequence(len(prepared.evidence))
-        rows = [(self._number, sequence, *row[2:]) for sequence, row in enumerate(prepared.evidence_rows, first)]
-        self._cursor.executemany(SAVE_EVIDENCE, rows)
-        return tuple([fact.numbered(sequence) for sequence, fact in enumerate(prepared.evidence, first)])
+        first = self._next_sequence(len(changes.evidence))
+        for sequence, row in enumerate(prepared.evidence_rows, first):
+            row[1] = sequence
+        self._cursor.executemany(SAVE_EVIDENCE, prepared.evidence_rows)
+        return tuple([fact.numbered(sequence) for sequence, fact in enumerate(changes.evidence, first)])
 
     def _stepped(self, row: Row, before: int | None) -> bool:
         """Write the step of a process, if it is as expected and changes only what steps do change."""

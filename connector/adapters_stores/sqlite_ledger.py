@@ -98,10 +98,10 @@ OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=
 ERASE = "update evidence set detail = null, salt = null, hidden = ?1 where id = (?2 << 44) + ?3"
 
 
-def values_of_evidence(number: int, facts: Sequence[Evidence]) -> tuple[Row, ...]:
-    """What `SAVE_EVIDENCE` binds, but for the sequence numbers (the second values), which are known in the transaction. The entries are
+def values_of_evidence(number: int, facts: Sequence[Evidence]) -> list[list[Any]]:
+    """What `SAVE_EVIDENCE` binds, but for the sequence numbers (the second values), which are set in the transaction. The entries are
     made here, and with them all that can be wrong about them is found."""
-    rows = []
+    rows: list[list[Any]] = []
     salts = os.urandom(SALT_BYTES * len(facts)) if facts else b""  # the system is asked once for all of them
     for place, e in enumerate(facts):
         salt = salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
@@ -110,9 +110,9 @@ def values_of_evidence(number: int, facts: Sequence[Evidence]) -> tuple[Row, ...
         leaf = leaf_hash(entry_of(e, hidden_of(salt, detail)))
         kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)
         rows.append(
-            (number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, digest, blob(detail), e.entry or "", blob(leaf), blob(salt))
+            [number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, digest, blob(detail), e.entry or "", blob(leaf), blob(salt)]
         )
-    return tuple(rows)
+    return rows
 
 
 def evidence_of(row: Row) -> Evidence:

@@ -17,7 +17,8 @@ import pytest
 
 from connector.adapters.sqlite_rows import SELECT_PROCESS, process_of
 from connector.adapters.sqlite_schema import connect, number_of, open_database
-from connector.adapters.sqlite_write import GROUP_AT_MOST, Writer, prepare
+from connector.adapters.sqlite_write import GROUP_AT_MOST, Writer
+from connector.adapters_stores.sqlite_prepared import prepare
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import StoreError

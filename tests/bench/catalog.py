@@ -18,8 +18,9 @@ from connector.adapters.clock import SystemClock
 from connector.adapters.keys import Keys
 from connector.adapters.registry import Registry
 from connector.adapters.sqlite_schema import number_of, open_database
-from connector.adapters.sqlite_write import Group, prepare
+from connector.adapters.sqlite_write import Group
 from connector.adapters.tokens import RegistryIdentity
+from connector.adapters_stores.sqlite_prepared import prepare
 from connector.dsp import dcat
 from connector.records import Changes, Conflict, Dataset, Offer
 from tests.bench.connectors import Connector, Pair, pair, session

@@ -18,8 +18,8 @@ from typing import Any
 
 from connector.adapters.sqlite_rows import SELECT_AGREEMENT, SELECT_INBOX, SELECT_PROCESS, agreement_of, inbox_of, process_of
 from connector.adapters.sqlite_schema import number_of, open_database
-from connector.adapters.sqlite_write import prepare
 from connector.adapters_stores.sqlite_ledger import SAVE_EVIDENCE, SAVE_NUMBERED, SELECT_EVIDENCE, evidence_of, values_of_evidence
+from connector.adapters_stores.sqlite_prepared import prepare
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.records import Changes

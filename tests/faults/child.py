@@ -84,9 +84,8 @@ class Committing:
     def execute(self, sql: str, *values: Any) -> Any:
         if sql != "commit":
             return self._db.execute(sql, *values)
-        group = {
-            commit_of(each.prepared.evidence, each.prepared.asked.expects) for each in (self.writer._committing if self.writer else ())
-        }
+        committing = [each.prepared for each in (self.writer._committing if self.writer else ())]
+        group = {commit_of(prepared.changes.evidence, prepared.asked.expects) for prepared in committing}
         for change in sorted(group):
             self._passed(f"before COMMIT [{change}]")
         result = self._db.execute(sql)

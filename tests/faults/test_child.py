@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connector.adapters.sqlite_write import prepare
+from connector.adapters_stores.sqlite_prepared import prepare
 from connector.records import Agreement, Changes, Evidence, Expect, Usage
 from tests.faults.child import Committing, Passages, commit_of
 from tests.faults.home import ROOT
