@@ -99,7 +99,9 @@ READ_PULL = f"{SELECT_PULL} where participant = ? and id = ?"
 READ_IDEMPOTENT = f"{SELECT_IDEMPOTENT} where participant = ? and key = ?"
 READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 
+SAVED = {SAVE_AGREEMENT: READ_AGREEMENT, SAVE_DATASET: READ_DATASET}
 GONE = {DELETE_AGREEMENT: READ_AGREEMENT, DELETE_DATASET: READ_DATASET}
+KEPT = frozenset({*SAVED, *GONE, DELETE_OFFERS})  # the writes of what is at hand: few are
 
 LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
 LIST_OPEN_TRANSFERS = "select pid, peer, agreement, dataset from process where participant = ? and kind = 'transfer' and final = 0"
@@ -140,7 +142,7 @@ class SqliteStore(LedgerReads):
         except sqlite3.Error as error:
             db.close()
             raise StoreError(f"the database `{path}` cannot be used: {error}") from error
-        self._kept = Kept({SAVE_AGREEMENT: READ_AGREEMENT, SAVE_DATASET: READ_DATASET}, GONE)
+        self._kept = Kept(SAVED, GONE)
         self._offers: Remembered[str, Offer] = Remembered(OFFERS_MAX, OFFERS_BYTES_MAX)
         self._writer = Writer(db, self._number, fatal, self._written)
         self._executor = ThreadPoolExecutor(1, "store-read")
@@ -267,9 +269,10 @@ class SqliteStore(LedgerReads):
         return found
 
     def _written(self, writes: Sequence[Statement]) -> None:
-        self._kept.written(writes)
-        if any(sql is DELETE_OFFERS for sql, _ in writes):  # which is also how a dataset is saved
-            self._offers.clear()
+        if kept := [write for write in writes if write[0] in KEPT]:
+            self._kept.written(kept)
+            if any(sql is DELETE_OFFERS for sql, _ in kept):  # which is also how a dataset is saved
+                self._offers.clear()
 
     async def _write(self, *writes: Statement) -> None:
         await self._writer.submit(Prepared(Questions(), writes))

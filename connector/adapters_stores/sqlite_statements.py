@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -29,15 +30,14 @@ def select(table: str, columns: str) -> str:
     return f"select {columns} from {table}"  # noqa: S608 - names from constants
 
 
-def json_of(value: Any) -> bytes:
-    """Plain JSON. Raises TypeError for anything else, before any statement has run."""
-    return orjson.dumps(value, default=_plain)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a `{type(value).__name__}` is not plain JSON and cannot be stored")
+
+
+# The bytes of plain JSON. Raises TypeError for anything else, before any statement has run.
+json_of: Callable[[Any], bytes] = partial(orjson.dumps, default=_plain)
 
 
 def hex_of(digest: bytes | None) -> str | None:
