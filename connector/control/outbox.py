@@ -21,7 +21,7 @@ from connector import telemetry
 from connector.control.compose import SAID, due_of, saying
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
-from connector.control.steps import Steps, fact
+from connector.control.steps import Steps, fact, numbered
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is_pid
@@ -320,17 +320,16 @@ class Outbox:
             harmless = row.move.termination or (row.move is Move.START and process.resumed)
             after = exchange.refused(process, row.id) if status is not None or row.move.termination else exchange.unanswered(process)
             detail = dict(process.detail) if harmless else saying(process.detail, "peer", code, reasons, grounds)
-            evidence = (fact(telemetry.REFUSED, after, now, row.move, code=code, reasons=said, status=status),)
-            changes = self._steps.changes(
-                process, Reaction(replace(after, detail=detail)), now, evidence=evidence, settled=(row.id,) if harmless else (), ask=False
-            )
-            if harmless or after.final:
+            over = harmless or after.final
+            refused = fact(telemetry.REFUSED, after, now, row.move, code=code, reasons=said, status=status)
+            evidence = (refused,) if over else (refused, fact(telemetry.DEAD, after, now, row.move, reasons=said))
+            changes = self._steps.changes(process, Reaction(replace(after, detail=detail)), now, evidence=evidence, ask=False)
+            if over:
                 return replace(changes, settled=(row.id,))
             dead = replace(row, dead=True, error="; ".join(said)[:ERROR_CHARACTERS_MAX])
-            more = fact(telemetry.DEAD, after, now, row.move, reasons=said)
             telemetry.log.warning("dead letter", pid=row.pid, move=row.move, peer=row.peer, reasons=said)
             self.unheard(row.pid, f"{dead.error}; it is not told again by itself: `connector replay {row.id}` does it")
-            return replace(changes, outbox=(*changes.outbox, dead), evidence=(*changes.evidence, more))
+            return replace(changes, outbox=(*changes.outbox, dead))
 
         await self._journal.decide(step, row.pid)
 
@@ -344,8 +343,7 @@ class Outbox:
                 return Changes(settled=(row.id,))
             now = self._journal.clock.now()
             reason = f"the two sides hold different states: here {current.state} with `{row.move}` unanswered"
-            changes = self._steps.end(current, "states-differ", (reason,), now)
-            return replace(changes, evidence=(fact(telemetry.DIVERGED, current, now, row.move), *changes.evidence))
+            return self._steps.end(current, "states-differ", (reason,), now, because=(fact(telemetry.DIVERGED, current, now, row.move),))
 
         await self._journal.decide(step, row.pid)
 
@@ -376,7 +374,8 @@ class Outbox:
             detail = _own_words(row, process.detail)
             sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, updated=now)
             sent = replace(sent, due=due_of(sent, times, now))
-            return Changes(expects, (sent,), outbox=(again,), evidence=(fact(telemetry.REPLAYED, sent, now, row.move),))
+            facts, detail = numbered((fact(telemetry.REPLAYED, sent, now, row.move),), detail, process.detail)
+            return Changes(expects, (replace(sent, detail=detail),), outbox=(again,), evidence=facts)
 
         await self._journal.decide(step, row.pid)
         if over:

@@ -366,8 +366,7 @@ def outcome(steps: Steps, process: Process, ruling: Ruling, now: float) -> Chang
         telemetry.log.info(what, pid=process.pid, code=str(verdict.code), state=process.state)
         said = (fact(what, process, now, result=str(verdict.result), code=str(verdict.code)),)
     if act is not None and act.move.termination:
-        changes = steps.end(reaction.process, verdict.code, verdict.reasons, now, verdict.grounds, stored=process)
-        return replace(changes, evidence=(*said, *changes.evidence))
+        return steps.end(reaction.process, verdict.code, verdict.reasons, now, verdict.grounds, stored=process, because=said)
     return steps.changes(process, reaction, now, evidence=said, ask=False)
 
 

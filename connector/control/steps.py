@@ -19,7 +19,9 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.metering.content import digest_of_json, write_bytes
 from connector.ports import Act, Approver, Ids
 from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
-from connector.records.immutable import changed
+
+NTH, FACTS = "nth", "facts"  # in the detail of a fact its number among those of its process; in that of the process the last of these
+NOTHING: Mapping[str, str] = {}
 
 
 class Steps:
@@ -58,12 +60,15 @@ class Steps:
         elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
             evidence = (*evidence, fact(telemetry.WAITING, process, now))
         begins = now + act.delay_seconds if act is not None else now  # what we put off ourselves is not time that the peer took
-        evidence = _with_digests(evidence, before, process, saves, now)
-        due = due_of(process, self.sender.times, begins)
+        digests = _digests(before, process, saves)
+        if digests and not evidence:  # what changes without any other fact is one itself
+            evidence = (fact(telemetry.DECIDED_AGAIN, process, now),)
+        more: dict[str, Any] = {"due": due_of(process, self.sender.times, begins)}
         if act is None:
-            process = exchange.changed(process, version=(version or 0) + 1, updated=now, due=due)
-        elif due != process.due:
-            process = exchange.changed(process, due=due)
+            more |= {"version": (version or 0) + 1, "updated": now}
+        if evidence:
+            evidence, more["detail"] = numbered(evidence, process.detail, before.detail if before else {}, digests)
+        process = exchange.changed(process, **more)
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),
@@ -82,23 +87,23 @@ class Steps:
         grounds: tuple[Mapping[str, Any], ...] = (),
         *,
         stored: Process | None = None,
+        because: tuple[Evidence, ...] = (),
     ) -> Changes:
         """Terminate a process from this side with a reason, or several, that the peer gets too, whatever is in flight. A process whose
         first message was never acknowledged has nobody to be told: it just ends here. `stored` is what `before` was before it was decided
-        on anew."""
+        on anew, `because` the facts that led to it."""
         said = (reasons,) if isinstance(reasons, str) else reasons
         detail = saying(before.detail, "us", code, said, grounds)
         detail.pop("waiting", None)
         process = replace(before, detail=detail)
-        evidence: tuple[Evidence, ...] = ()
         if process.peer_pid is None:
             process = exchange.terminated(process)
-            evidence = (fact(telemetry.ENDED, process, now, code=code),)
+            because = (*because, fact(telemetry.ENDED, process, now, code=code))
             act = None
         else:
             act = Act(exchange.termination_of(process), code=code, reasons=said, grounds=grounds)
         settled = (before.in_flight_id,)
-        return self.changes(stored or before, Reaction(process, act), now, evidence=evidence, settled=settled, ask=False)
+        return self.changes(stored or before, Reaction(process, act), now, evidence=because, settled=settled, ask=False)
 
 
 def _holds_secrets(process: Process) -> bool:
@@ -117,21 +122,28 @@ def _sent(process: Process, row: Outbound, act: Act, now: float, trace: str | No
     return (Evidence(telemetry.SENT, process.kind, process.pid, process.peer, process.state, now, row.move, detail=detail),)
 
 
-def _with_digests(
-    evidence: tuple[Evidence, ...], before: Process | None, process: Process, saves: tuple[Record, ...], now: float
-) -> tuple[Evidence, ...]:
-    """The facts of a step, the first with the digests of what the step has put on record: terms, decision, agreement. So the ledger
-    holds them, and nobody can say later that something else was decided. What changes without any other fact is one itself."""
+def numbered(
+    evidence: tuple[Evidence, ...], detail: Mapping[str, Any], before: Mapping[str, Any], digests: Mapping[str, str] = NOTHING
+) -> tuple[tuple[Evidence, ...], dict[str, Any]]:
+    """The facts of a step with their numbers among those of their process, and its `detail` with the last of these. `before` is the detail
+    that is stored. So a file that leaves out what stands between others shows it (`evidence.held`). The first fact gets the `digests` of
+    what the step has put on record."""
+    last = before.get(FACTS, 0)
+    facts = [each.saying({NTH: number}) for number, each in enumerate(evidence, last + 1)]
+    if digests:
+        facts[0] = facts[0].saying({"digests": digests})
+    return tuple(facts), {**detail, FACTS: last + len(facts)}
+
+
+def _digests(before: Process | None, process: Process, saves: tuple[Record, ...]) -> dict[str, str]:
+    """The digests of what a step puts on record: terms, decision, agreement. So the ledger holds them, and nobody can say later that
+    something else was decided."""
     known, known_id = (before.detail, before.agreement) if before else ({}, None)
     told = {name: document for name in ("terms", "decision") if (document := process.detail.get(name)) is not known.get(name)}
     for each in saves:
         if isinstance(each, Agreement) and process.kind is Kind.NEGOTIATION and known_id != each.id:
             told["agreement"] = each.document
-    digests = {name: said for name, document in told.items() if (said := _digest(document)) is not None}
-    if not digests:
-        return evidence
-    first, *others = evidence or (fact(telemetry.DECIDED_AGAIN, process, now),)
-    return (changed(first, detail={**first.detail, "digests": digests}), *others)
+    return {name: said for name, document in told.items() if (said := _digest(document)) is not None}
 
 
 def _digest(document: Mapping[str, Any] | None) -> str | None:

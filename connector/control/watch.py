@@ -254,8 +254,7 @@ class Watch:
 
     def _expired(self, process: Process, code: str, reason: str, now: float) -> Changes:
         telemetry.log.info("deadline passed", pid=process.pid, code=code, state=process.state)
-        changes = self._steps.end(process, code, (reason,), now)
-        return replace(changes, evidence=(fact(telemetry.EXPIRED, process, now, code=code), *changes.evidence))
+        return self._steps.end(process, code, (reason,), now, because=(fact(telemetry.EXPIRED, process, now, code=code),))
 
     async def covered(self, pid: str) -> None:
         """Every byte of this transfer has gone out: complete it after a quiet time, for peers that never do."""

@@ -129,6 +129,7 @@ CODES: Final[dict[str, str]] = {
     "entry-back-dated": "the entry says an instant more than {most} seconds before what it cites was signed",
     "entry-unlogged": "the signed object has no entry in the ledger of whose export this is",
     "entry-message": "the ledger has no entry of a `{move}`, without which there is no such process",
+    "entry-missing": "the entry is number {number} of its process, and the one before it in the file is number {last}: some are missing",
     "terms-digest": "the terms are not those whose digest the ledger holds",
     "decision-digest": "the decision is not the one whose digest the ledger holds",
     "decision-missing": "the ledger holds the digest of a decision that is not in the file",

@@ -34,6 +34,7 @@ IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state 
 ORDERED, TAKES_OVER = "pull", "takes_over"  # a stage of an order of the consumer's, and where it goes on from
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
 TERMINATED, TERMINATION = "TERMINATED", "TransferTerminationMessage"
+NTH: Final = "nth"  # in the detail of a fact: its number among those of its process
 AGREEMENT_CLOSED = "AGREEMENT_CLOSED"  # `odrl.codes`: what a provider says of an agreement that it has closed
 
 
@@ -52,6 +53,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
     _agreement(case, found, flows)
     places = _places(flows)
     for pid in found.facts:
+        _whole(case, found, pid)
         _answers(case, found, places, pid)
         _requests(case, found, places, pid)
         _sinks(case, found, flows, pid)
@@ -101,6 +103,19 @@ def _process(case: Case, found: Ledgers, at: Member) -> None:
     latest = max(case.header.value["at"], found.last)  # the clock may have been set back meanwhile
     if not changed - AHEAD_SECONDS <= at.value["updated"] <= latest + AHEAD_SECONDS:
         case.fault("updated-other", at, "/updated")
+
+
+def _whole(case: Case, found: Ledgers, pid: str) -> None:
+    """Whether no fact of a process is missing before another one: they are numbered (`control.steps`). One whose detail was erased may
+    have had the number that is missing; those that change no process have no number, and no state."""
+    last, erased = 0, 0
+    for fact in found.facts[pid]:
+        if fact.detail is None:
+            erased += fact.state is not None
+        elif isinstance(number := fact.detail.get(NTH), int):
+            if not last < number <= last + 1 + erased:
+                case.fault("entry-missing", fact.member, "/detail", number=number, last=last)
+            last, erased = number, 0
 
 
 def _code(case: Case, found: Ledgers, at: Member) -> None:

@@ -271,6 +271,12 @@ class Evidence:
             self.what, self.kind, self.pid, self.peer, self.state, self.at, self.move, self.digest, self.detail, sequence, self.entry
         )  # fmt: skip
 
+    def saying(self, more: Mapping[str, Any]) -> Evidence:
+        """The same with more in its detail. Written out, because each step does it for each row."""
+        return Evidence(
+            self.what, self.kind, self.pid, self.peer, self.state, self.at, self.move, self.digest, {**self.detail, **more}, 0, self.entry
+        )  # fmt: skip
+
 
 T = TypeVar("T")
 Record = (

@@ -1,9 +1,11 @@
 """Evidence of a real exchange between two connectors: exported on both sides, verified with nothing but the files, and compared."""
 
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import scitt_cose
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from connector.adapters import keys
 from connector.api_management import evidence_api
 from connector.dsp.messages import Kind
+from connector.evidence.bundle import Attestation
 from connector.evidence.compared import compare
 from connector.evidence.identities import pinned
 from connector.evidence.report import Told
@@ -25,6 +29,8 @@ from connector.evidence.sealed import sealed
 from connector.evidence.verify import verify
 from connector.merkle.tree import leaf_hash
 from connector.ports import COUNTERSIGNED
+from connector.signatures import jws
+from connector.signatures.jws import SigningKey
 from tests import pair
 from tests.dataplane.rig import some_bytes
 from tests.dataplane.test_metered_pair import on_record
@@ -137,6 +143,29 @@ async def test_everything_on_record_of_the_agreement_is_in_the_file_once(exchang
         assert {each["pid"] for each in members(data, "decision")} == decided
         assert [each["id"] for each in members(data, "identity")] == [exchange.both.provider.site.id, exchange.both.consumer.site.id]
         assert members(data, "evidence")[0]["by"] == at.site.id
+
+
+async def test_what_an_exporter_with_its_key_leaves_out_of_the_middle_is_found_in_that_one_file(exchange: Exchange):
+    at = exchange.both.consumer
+    data, key = await exchange.export(at), keys.Keys(at.site.settings.keys.directory, at.site.id).active(time.time())
+    for pid in (members(data, "agreement")[0]["negotiation"], exchange.transfers[at.site.name]):
+        messages = [
+            each["sequence"] for each in members(data, "entry") if each["pid"] == pid and each["body"] and '"state":"' in each["body"]
+        ]
+        runs = [messages[at : at + 1] for at in range(len(messages) - 1)] + [messages[1:at] for at in range(3, len(messages))]
+        for gone in runs:
+            assert "entry-missing" in {each.code for each in verify(without(data, gone, key)).findings}, gone
+
+
+def without(data: bytes, sequences: list[int], key: SigningKey) -> bytes:
+    """The file without these entries, counted, attested and sealed anew."""
+    rest = [each for each in map(orjson.loads, data.splitlines()[:-1]) if each.get("sequence") not in sequences]
+    *lines, attestation, end = rest
+    body = b"".join(rfc8785.dumps(each) + b"\n" for each in lines)
+    claims = Attestation(key.kid.partition("#")[0], int(lines[0]["at"]), sha256(body).digest()).claims()
+    attestation["jws"] = jws.sign(claims, key, Attestation.TYP)
+    end["members"]["entry"] -= len(sequences)
+    return sealed(body + b"".join(rfc8785.dumps(each) + b"\n" for each in (attestation, end)))
 
 
 async def test_no_token_of_the_transfer_leaves_with_the_file(exchange: Exchange):

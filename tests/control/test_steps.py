@@ -115,7 +115,7 @@ def test_a_refusal_is_explained_on_both_sides():
     assert (message["code"], message["reason"]) == ("X", ["because"])
     after = saved(changes)
     assert (after.detail["code"], after.detail["reasons"], after.detail["ended_by"]) == ("X", ["because"], "us")
-    assert changes.evidence[-1].detail == {"code": "X", "reasons": ["because"]}
+    assert changes.evidence[-1].detail == {"code": "X", "reasons": ["because"], "nth": 1}
 
 
 def test_waiting_for_an_operator_is_put_on_record_once_and_has_its_deadline():
@@ -198,7 +198,7 @@ def test_the_first_fact_of_a_step_holds_the_digests_of_what_the_step_has_put_on_
     (agreement,) = [each for each in changes.saves if isinstance(each, Agreement)]
     digests = {"decision": write_bytes(digest_of(decision)), "agreement": write_bytes(digest_of(agreement.document))}
     first, *others = changes.evidence
-    assert first == replace(note, detail={"code": "x", "digests": digests})
+    assert first == replace(note, detail={"code": "x", "digests": digests, "nth": 1})
     assert [each.what for each in others] == [telemetry.SENT]
     assert "digests" not in others[0].detail
     begun = steps().changes(None, Reaction(before, Act(Move.CONTRACT_OFFER)), NOW)
@@ -210,7 +210,10 @@ def test_a_decision_that_changes_alone_is_a_fact_and_what_is_as_it_was_is_none()
     assert steps().changes(before, Reaction(replace(before, detail=dict(before.detail) | {"x": 1})), NOW).evidence == ()
     after = replace(before, detail={"decision": {"result": "deny"}})
     (told,) = steps().changes(before, Reaction(after), NOW, ask=False).evidence
-    assert (told.what, told.detail) == (telemetry.DECIDED_AGAIN, {"digests": {"decision": write_bytes(digest_of({"result": "deny"}))}})
+    assert (told.what, told.detail) == (
+        telemetry.DECIDED_AGAIN,
+        {"digests": {"decision": write_bytes(digest_of({"result": "deny"}))}, "nth": 1},
+    )
     (ended,) = steps().end(after, "DENIED", "no", NOW, stored=before).evidence
     assert ended.detail["digests"] == told.detail["digests"], "a transfer that ends by a new decision is bound to that"
 
@@ -219,3 +222,14 @@ def test_what_jcs_cannot_say_has_no_digest_and_stops_no_step():
     before = process()
     after = replace(before, detail=dict(before.detail) | {"decision": {"n": 2**53}})
     assert steps().changes(before, Reaction(after), NOW).evidence == ()
+
+
+def test_the_facts_of_a_process_are_numbered_from_step_to_step_and_those_of_a_step_that_led_to_its_end_too():
+    before = process(detail={"terms": OPEN})
+    first = steps().changes(before, Reaction(before), NOW, evidence=(fact(telemetry.RECEIVED, before, NOW),) * 2)
+    assert [each.detail["nth"] for each in first.evidence] == [1, 2]
+    quiet = saved(steps().changes(saved(first), Reaction(saved(first)), NOW))
+    decided = replace(quiet, detail=quiet.detail | {"decision": {"result": "deny"}})
+    ended = steps().end(decided, "deadline", "late", NOW, stored=quiet, because=(fact(telemetry.EXPIRED, quiet, NOW),))
+    assert [(each.what, each.detail["nth"]) for each in ended.evidence] == [(telemetry.EXPIRED, 3), (telemetry.SENT, 4)]
+    assert saved(ended).detail["facts"] == 4

@@ -8,7 +8,7 @@ ELSEWHERE = {
     "trust-unknown", "trust-key", "trust-validity",  # `test_identities`
     "ack-twice",  # `test_flows`
     "closing-twice", "closing-ack-twice",  # `test_figures`
-    "takes-over-other", "entry-back-dated",  # `test_held`
+    "takes-over-other", "entry-back-dated", "entry-missing",  # `test_held`
     "answer-signature", "answer-other", "answer-twice", "answer-time", "answer-transfer",  # `test_held`
     "request-signature", "request-other", "request-twice", "request-time", "request-transfer",  # `test_held`
     "sink-signature", "sink-other", "sink-twice", "sink-time", "sink-transfer",  # `test_held`

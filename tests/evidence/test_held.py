@@ -155,6 +155,34 @@ def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_th
     assert any(f"state of {NEGOTIATION}" in text for text in verify(draft.data).unproven)
 
 
+# ---- what is left out by whoever has the exporter's key
+
+
+def passed(*numbers: int | None, erased: tuple[int, ...] = ()) -> Draft:
+    """The file with facts of a transfer that have these numbers among those of it, or none and no state; with some of them `erased`."""
+    pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    facts = [fact("x", LATER, at=NOW + 30, state=None) if n is None else fact("x", LATER, at=NOW + 30, nth=n) for n in numbers]
+    draft = after(*facts)
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None}, "decision")
+    draft.one("transfer", 1).update(updated=NOW + 30)
+    for place in erased:
+        draft.one("entry", place - len(numbers)).update(detail=None, salt=None)
+    return draft
+
+
+def test_a_fact_of_a_process_that_is_left_out_is_missed_by_the_one_behind_it():
+    assert passed(1, 2, 3).codes() == set()
+    for numbers in ((2, 3), (1, 3), (1, 2, 5), (1, 1, 2), (1, 3, 2)):
+        assert passed(*numbers).codes() == {"entry-missing"}, numbers
+
+
+def test_a_fact_whose_detail_was_erased_stands_for_one_that_is_numbered_and_for_no_more():
+    assert passed(1, 2, 3, erased=(1,)).codes() == set()
+    assert passed(1, 2, 3, 4, erased=(0, 1, 3)).codes() == set()
+    assert passed(1, 2, 4, erased=(1,)).codes() == {"entry-missing"}
+    assert passed(1, None, 3, erased=(1,)).codes() == {"entry-missing"}, "what changes no process has no number"
+
+
 # ---- answers with data that the provider has signed
 
 
