@@ -106,7 +106,7 @@ class OfFiles(Generic[T]):
 
     def now(self) -> T:
         """The value of the files as they are now. Files that `make` cannot use are said once, and the former value stays."""
-        if self._changed():
+        if self._paths and self._changed():
             try:
                 self.renew()
             except Exception as error:

@@ -238,17 +238,16 @@ class Straight:
         way = self._ways[whole]
         return way, dict(zip(way.names, found.groups()[whole:], strict=False))
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request."""
+    def __call__(self, request: web.Request) -> Awaitable[web.StreamResponse]:
+        """The answer to a request, to be waited for."""
         found = self.find(request.method, request.rel_url.raw_path)
         if found is None or hdrs.EXPECT in request.headers:
-            return await self._otherwise(request)
+            return self._otherwise(request)
         way, variables = found
         info = web.UrlMappingMatchInfo(variables, way.route)
         info.add_app(self._app)
-        info.freeze()
         request._match_info = info
-        return await way.handler(request)
+        return way.handler(request)
 
 
 def again(response: web.Response, error: ConnectorError) -> web.Response:
