@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,11 @@ from connector.lasting import OfFiles, revoke
 REQUIRE, REQUEST = "require", "request"  # what is asked of clients where there are authorities for their certificates
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secret and authenticated; those of 1.3 all are
 BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after an outage
+
+REMEDIES = {  # of an address that cannot be listened on; with any other it is no address of ours
+    errno.EADDRINUSE: "choose another port or stop what uses it",
+    errno.EACCES: "choose a port from 1024 on, or let this program use those below",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     try:
         server = await asyncio.get_running_loop().create_server(entrance, door.host, door.port, backlog=BACKLOG)
     except OSError as e:
-        remedy = "choose another port or stop what uses it"
+        remedy = REMEDIES.get(e.errno or 0, f"set `{door.name}.host` to an address of this machine")
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
         raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {why}; {remedy}") from e
     listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, tls)
