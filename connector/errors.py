@@ -214,7 +214,12 @@ class SourceFailed(ConnectorError):
 
 
 class SinkFailed(ConnectorError):
-    """The file that data should go to cannot be written: no space, no right, or something is in its place."""
+    """The file that data should go to cannot be written: no space, no right, or something is in its place. `full`: for want of space, which
+    somebody may make."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), *, full: bool = False) -> None:
+        super().__init__(message, reasons)
+        self.full = full
 
 
 class SettingsError(ConnectorError):

@@ -212,7 +212,7 @@ class FileSink:
     async def reserve(self, more_bytes: int) -> None:
         free = await self._do(_free_bytes, self._descriptor)
         if more_bytes > free:
-            raise SinkFailed(f"there is no space for `{self._out}`: {more_bytes} bytes to come, {free} free; the part is kept")
+            raise SinkFailed(f"there is no space for `{self._out}`: {more_bytes} bytes to come, {free} free; the part is kept", full=True)
 
     async def commit(self, *, durable: bool = True) -> None:
         await self._do(self._commit, durable)
@@ -368,7 +368,7 @@ def _free_bytes(descriptor: int) -> int:
 
 def _failed(error: OSError, out: str) -> SinkFailed | InvalidRequest | Contradiction:
     if error.errno in FULL:
-        return SinkFailed(f"the disk is full: `{out}` cannot be written; the part is kept, free some space and ask again")
+        return SinkFailed(f"the disk is full: `{out}` cannot be written; the part is kept, free some space and ask again", full=True)
     if error.errno == errno.ENAMETOOLONG:
         return InvalidRequest(f"`{out}` has a name that is too long for this file system", pointer=POINTER)
     if error.errno == errno.ELOOP:

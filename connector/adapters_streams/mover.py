@@ -345,7 +345,7 @@ def _read(into: int, offset: int, length: int, buffer: bytearray) -> memoryview:
 
 def _disk(error: OSError) -> SinkFailed:
     if error.errno in FULL:
-        return SinkFailed("the disk is full; the part is kept, free some space and ask again")
+        return SinkFailed("the disk is full; the part is kept, free some space and ask again", full=True)
     return SinkFailed(f"the part cannot be written: {error.strerror}; it is kept")
 
 

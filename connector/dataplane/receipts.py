@@ -44,7 +44,8 @@ IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each
 IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
 DISPUTED = "disputed"
 MEANT_SECONDS: Final = 3_600.0  # after the last that was sent: one that was killed before its first receipt is back by then
-OWING: Final = ("open", "rejected")  # a leaf that was wrong is fetched again; who has aborted has given up
+OWING: Final = ("open", "rejected")  # a leaf that was wrong is fetched again
+ABORTED_SECONDS: Final = 3_600.0  # for who has aborted: a full disk has room again by then, or its order has ended
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
@@ -274,11 +275,13 @@ class Receipts:
 
     async def owing(self, transfer: str) -> bool:
         """Whether the consumer signs receipts, or means to, and has not signed for all of the data. Who has signed none at all is believed
-        to mean it for MEANT_SECONDS: a client that signs its requests, and knows of no receipts, would be waited for for ever."""
+        to mean it for MEANT_SECONDS: a client that signs its requests, and knows of no receipts, would be waited for for ever. Who has
+        aborted owes for ABORTED_SECONDS: it may wait for room on its disk."""
         stored = await self._store.metered(transfer)
         if stored is None or not stored.sequence:
             return stored is not None and stored.asked and self._clock.now() - stored.updated < MEANT_SECONDS
-        return stored.status in OWING and (
+        waits = stored.status == "aborted" and self._clock.now() - stored.updated < ABORTED_SECONDS
+        return (waits or stored.status in OWING) and (
             stored.size_bytes is None or stored.ranges != Layout(stored.size_bytes, stored.chunk_bytes).whole
         )
 

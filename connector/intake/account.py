@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from connector import telemetry
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, PeerFailed, PeerRefused, SinkFailed
 from connector.intake.beside import Beside, problem_code
 from connector.intake.patience import CLOCKS, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
@@ -208,13 +209,17 @@ class Account:
         await self._settle()
 
     async def last(self, reason: str | None = None) -> None:
-        """The last receipt as we stop: over what was verified since the one before, or with the `reason` why we stop. Only if it can be
-        said quickly."""
+        """The last receipt as we stop: over what was verified since the one before, as far as that lies where it is to, and with the
+        `reason` why we stop. Only if it can be said quickly."""
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._say_rejected()
-                if reason is not None or (self._new and self._account.status not in CLOSED):
-                    await self._sign("partial" if reason is None else "aborted", reason=reason)
+                with nullcontext() if reason is None else suppress(SinkFailed):
+                    if self._new and self._account.status not in CLOSED:
+                        await self._sign("partial")
+                        await self._post()
+                if reason is not None:
+                    await self._sign("aborted", reason=reason)
                     await self._post()
                 await self._settle()
         except (ConnectorError, TimeoutError) as error:
@@ -386,11 +391,6 @@ class Account:
 
     def _fact(self, what: str, token: str, now: float) -> Evidence:
         return Evidence(what, Kind.TRANSFER, self._transfer, self._peer, None, now, digest=digest(token), entry=token)
-
-
-def durable(account: Metered) -> bool:
-    """Whether what an account covers outlives a loss of power."""
-    return bool(account.receipt) and kept(Receipt, account.receipt).after == "fsync"
 
 
 def _text(body: bytes) -> str:

@@ -18,8 +18,8 @@ from connector.dataplane.edr import read_address
 from connector.dsp.messages import Kind, Role
 from connector.errors import PeerFailed, PolicyError
 from connector.intake.access import Access
-from connector.intake.account import Account, Means, durable
-from connector.intake.attempts import Attempts, Described, Downloaded, Progress, stated
+from connector.intake.account import Account, Means
+from connector.intake.attempts import OPEN_ENDED, Attempts, Described, Downloaded, Progress, stated
 from connector.intake.beside import Beside
 from connector.intake.live import Following
 from connector.intake.live_promise import LivePromise
@@ -27,6 +27,7 @@ from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise, Promised, Unending, obtain
 from connector.intake.proven import Proven, Road
 from connector.intake.pushed import PushPeer, begun
+from connector.intake.room import with_room
 from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.intake_accounts import earlier
 from connector.metering import live
@@ -156,8 +157,13 @@ class Downloads:
 
         try:
             patience = Patience(pull.id, self._patience_seconds, over, waits, partial(peer.afresh, access.endpoint))
-            result = await self._obtain(pull, sink, access, noted, patience, enough)
-            await _give_name(sink, pull, result, noted)
+
+            async def obtained() -> Downloaded:
+                found = await self._obtain(seen, sink, access, noted, patience, enough)
+                await _give_name(sink, pull, found, noted)
+                return found
+
+            result = await with_room(obtained, sink, lambda: seen.size_bytes, patience, self._patience_seconds, waits)
         finally:
             keeper.cancel()
             try:
@@ -287,13 +293,13 @@ class Downloads:
         account = _account(metering, promise, access, sink, terms, download.measured)
         return await download.run(account, described)
 
-    async def finish(self, pull: Pull, *, progress: Progress) -> Pull | None:
+    async def finish(self, pull: Pull, *, progress: Progress, completed: bool = False) -> Pull | None:
         """What `fetch` would return, if all of the data is here already; nobody is asked for more. None if something is missing
         or wrong: then whatever is here stays for the next `fetch`. Raises SinkFailed, InvalidRequest, Contradiction."""
         if (found := await self._finished(pull)) is not None:
             return found
         if live.read_etag(pull.validator) is not None:
-            return await self._finish_live(pull, progress)
+            return await self._finish_live(pull, progress, completed)
         expected, proven = stated(pull), read_etag(pull.validator) is not None
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
         try:
@@ -312,14 +318,14 @@ class Downloads:
             await sink.close()
         return _done(pull, result) if whole else None
 
-    async def _finish_live(self, pull: Pull, progress: Progress) -> Pull | None:
-        """Data without an end end with what was signed for."""
+    async def _finish_live(self, pull: Pull, progress: Progress, completed: bool) -> Pull | None:
+        """Data without an end end with what was signed for. Who has `completed` their transfer does not say that this is all of them."""
         metered = [await self.metering.means.store.metered(each) for each in (*pull.earlier, pull.transfer or "")] if self.metering else []
         size_bytes = sum(each.counts.bytes for each in metered if each is not None)
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
         try:
             await sink.cut(size_bytes)
-            result = Downloaded(await sink.resume(), sink.digest(), True, False, 0, 0, pull.validator)
+            result = Downloaded(await sink.resume(), sink.digest(), True, False, 0, 0, pull.validator, open_ended=completed)
             await _give_name(sink, pull, result, progress)
         finally:
             await sink.close()
@@ -328,7 +334,7 @@ class Downloads:
     async def _receipted(self, pull: Pull) -> bool:
         """Whether we have signed for all of the data, and what we have signed for outlives a loss of power."""
         account = await self.metering.means.store.metered(pull.transfer or "") if self.metering is not None else None
-        if account is None or account.role is not Role.CONSUMER or not durable(account):
+        if account is None or account.role is not Role.CONSUMER or not earlier.durable(account):
             return False
         return covers(account.ranges, ((1, account.leaves or 0),) if account.size_bytes else ())
 
@@ -390,5 +396,5 @@ def _done(pull: Pull, result: Downloaded) -> Pull:
         sha256=result.sha256,
         received_bytes=result.size_bytes,
         stated=result.stated,
-        reasons=() if result.verified else (ONLY_SIZE,),
+        reasons=(() if result.verified else (ONLY_SIZE,)) + ((OPEN_ENDED,) if result.open_ended else ()),
     )

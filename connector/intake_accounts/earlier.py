@@ -56,3 +56,8 @@ async def _before(means: Means, account: Metered) -> Ranges:
     """What the receipt before the last covers: a receipt is signed once the one before has its ack."""
     rows = await means.store.receipts(account.transfer, account.sequence - 1, account.sequence)
     return next((kept(Receipt, row.receipt).ranges for row in rows if row.ack), ())
+
+
+def durable(account: Metered) -> bool:
+    """Whether what an account covers outlives a loss of power."""
+    return bool(account.receipt) and kept(Receipt, account.receipt).after == "fsync"

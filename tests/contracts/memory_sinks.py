@@ -83,7 +83,7 @@ class MemorySink:
     async def write(self, offset: int, piece: bytes | memoryview) -> None:
         end = offset + len(piece)
         if end > self._sinks.space_bytes:
-            raise SinkFailed("no space is left; the part is kept")
+            raise SinkFailed("no space is left; the part is kept", full=True)
         self._content.extend(bytes(max(0, end - len(self._content))))
         self._content[offset:end] = piece
         if piece:
@@ -105,7 +105,7 @@ class MemorySink:
 
     async def reserve(self, more_bytes: int) -> None:
         if len(self._content) + more_bytes > self._sinks.space_bytes:
-            raise SinkFailed(f"there is no space for `{self._key[0]}`: {more_bytes} bytes to come; the part is kept")
+            raise SinkFailed(f"there is no space for `{self._key[0]}`: {more_bytes} bytes to come; the part is kept", full=True)
 
     async def commit(self, *, durable: bool = True) -> None:
         out, _ = self._key

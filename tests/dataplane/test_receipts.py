@@ -96,7 +96,10 @@ async def test_a_consumer_owes_receipts_from_the_manifest_on_until_it_has_signed
         await consumer.sign((1, 2), state="rejected", rejected=Rejected(2, b"x" * 32))
         assert await owing(TRANSFER), "a leaf that was wrong is fetched again"
         await consumer.sign((1, 2), state="aborted", reason="sink")
+        assert await owing(TRANSFER), "it may wait for room on its disk"
+        rig.clock.shift_seconds += receipts.ABORTED_SECONDS
         assert not await owing(TRANSFER), "it has given up"
+        rig.clock.shift_seconds = 0.0
         await consumer.sign((1, 7))
         assert await owing(TRANSFER), "and goes on after all"
         await consumer.sign((1, 8))

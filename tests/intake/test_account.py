@@ -17,8 +17,9 @@ from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.errors import PeerFailed, PeerRefused, Unauthenticated
 from connector.intake import account, patience, proven
-from connector.intake.account import Account, durable
+from connector.intake.account import Account
 from connector.intake.promise import Broken
+from connector.intake_accounts.earlier import durable
 from connector.metering.objects import Ack, Manifest, Receipt, digest, kept
 from connector.ports import Reply
 from connector.records import Changes, Conflict, Expect

@@ -18,8 +18,10 @@ from connector.adapters.file_sink import FileSinks
 from connector.adapters.peer_http import HttpPeer
 from connector.errors import Contradiction, PeerFailed, SinkFailed
 from connector.intake import patience as module
+from connector.intake import room
 from connector.intake.download import ONLY_SIZE, Downloads
 from connector.records import Edr, Pull
+from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, ShiftedClock, Watcher, pull
 
 
@@ -43,6 +45,24 @@ async def test_without_space_for_what_is_announced_nothing_is_fetched(tmp_path: 
         with pytest.raises(SinkFailed, match="no space"):
             await liar.fetch()
         assert liar.left() == [], "a part without a byte is of no use to anybody"
+
+
+@pytest.mark.asyncio
+async def test_what_nobody_signs_for_goes_on_once_there_is_room_again(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    rest, sinks = head(GOOD_REST, DATA[10:], "206 Partial Content"), MemorySinks()
+    async with lying(tmp_path, CUT, rest, rest, patience=30) as liar:
+        liar.downloads._sinks = sinks
+
+        def fills(order: Pull) -> None:
+            if any("goes on once there is room" in each for each in order.reasons):
+                sinks.space_bytes = 1 << 31
+            elif order.received_bytes and sinks.space_bytes == 1 << 30:
+                sinks.space_bytes = 12
+
+        liar.watcher.on_report = fills
+        await liar.fetch()
+        assert (sinks.files[str(liar.out)], len(liar.heads)) == (DATA, 3)
 
 
 # --- providers that lie

@@ -24,7 +24,7 @@ from connector.dataplane_live import flow
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, PeerRefused
-from connector.intake import account, live, patience
+from connector.intake import account, live, patience, room
 from connector.intake.account import Means
 from connector.intake.download import Metering
 from connector.intake.promise import Broken
@@ -38,6 +38,7 @@ from connector.ports import sinks
 from connector.ports.sinks import Enough
 from connector.records import Changes, Pull
 from connector.records.metering import Metered
+from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import PROVIDER, TRANSFER, Counted, Rig, Watcher, agreed, free_socket, provider, pull, serving
 from tests.dataplane.rig import _note_signer as note_signer
 from tests.dataplane_live import upstream
@@ -118,6 +119,7 @@ class Stand:
     root: Path
     store: MemoryStore = field(default_factory=MemoryStore)
     watcher: Watcher = field(default_factory=Watcher)
+    sinks: MemorySinks | None = None
 
     def order(self, **changed: Any) -> Pull:
         return replace(pull(self.root / "file", transfer=OURS, agreement="urn:agreement"), **changed)
@@ -128,6 +130,7 @@ class Stand:
             await self.store.commit(Changes(saves=(agreed(peer=PROVIDER), replace(mine, agreement="urn:agreement"))))
         means = Means(self.store, Journal(self.store, self.rig.clock).decide, self.rig.consumer, self.rig.clock, Counted())
         downloads = self.rig.downloads(self.root, metering=Metering(means, SpliceMover, "write"), patience_seconds=2.0)
+        downloads._sinks = self.sinks or downloads._sinks
         edr = self.rig.edr(endpoint=self.over)
         enough = Enough(most_bytes)
         return await downloads.fetch(order or self.order(), edr, **({"enough": enough} | options), **self.watcher.calls)
@@ -200,6 +203,25 @@ async def test_what_was_sent_and_never_signed_is_given_up_for_what_the_provider_
         await agree(at, at.root / "file")
         before, after = (int((asked or "").removeprefix("bytes=").split("-")[0]) for asked in at.between.asked[1:3])
         assert after < before
+
+
+async def test_a_full_disk_pauses_it_and_it_goes_on_behind_what_was_signed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    async with stand(tmp_path) as at:
+        memory = at.sinks = MemorySinks()
+
+        def fills(order: Pull) -> None:
+            if any("goes on once there is room" in each for each in order.reasons):
+                memory.space_bytes = 1 << 31
+            elif order.received_bytes and memory.space_bytes == 1 << 30:
+                memory.space_bytes = order.received_bytes
+
+        at.watcher.on_report = fills
+        await at.fetch(3_000_000)
+        (content,) = memory.files.values()
+        (at.root / "file").write_bytes(content)
+        await agree(at, at.root / "file")
+        assert len(at.between.asked) == 2
 
 
 async def test_a_log_that_the_provider_has_lost_ends_the_download_at_once_with_what_was_proven(tmp_path: Path):

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from connector.adapters.file_sink import FileSinks
 from connector.errors import ConnectorError, PeerFailed, PolicyError, SinkFailed
-from connector.intake import account, patience, proven
+from connector.intake import account, patience, proven, room
 from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
 from connector.intake.heads import Head, read_head
 from connector.intake.promise import Broken
@@ -45,6 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(account, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(proven, "WINDOW_BYTES", 4 * CHUNK)
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -450,7 +451,7 @@ async def test_a_full_disk_is_said_to_the_provider_and_the_part_is_kept(tmp_path
 
         consumer.watcher.on_report = fills
         with pytest.raises(SinkFailed, match="no space"):
-            await consumer.fetch()
+            await consumer.fetch(patience_seconds=0.1)
         assert (provider.receipts[-1].state, provider.receipts[-1].reason) == ("aborted", "sink")
         of_both(provider, await consumer.account())
         sinks.space_bytes, consumer.watcher.on_report = 1 << 30, None

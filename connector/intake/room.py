@@ -1,0 +1,70 @@
+"""An order whose disk is full waits for room and goes on, as long as it would wait for a provider; nobody has to order again.
+
+Nothing is read meanwhile: what the disk has is signed for, the provider hears why nothing more is (a receipt that says `aborted` ends no
+account), and its transfer goes on. What is waited for is room for all that is still to come, or for a window where nobody knows how much
+that is. A disk that says it has room and takes nothing, as one with a quota does, is asked less and less often. Where nothing has come
+yet the order ends at once: its file never had room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from connector import telemetry
+from connector.errors import SinkFailed
+from connector.intake.patience import PROGRESS_BYTES, Patience
+from connector.metering.objects import WINDOW_BYTES
+from connector.ports.sinks import Sink
+
+LOOK_SECONDS = 1.0  # before the first look at a disk that was full; doubles where it takes nothing
+LOOK_SECONDS_MAX: Final = 30.0
+
+T = TypeVar("T")
+
+
+async def with_room(
+    step: Callable[[], Awaitable[T]],
+    sink: Sink,
+    size_bytes: Callable[[], int | None],
+    patience: Patience,
+    seconds: float,
+    waits: Callable[[str], Awaitable[None]],
+) -> T:
+    """Do `step`, which writes data of `size_bytes` (None where nobody knows) into `sink`, and again each time there is room after it found
+    the disk full. `waits` hears why nothing comes. Raises what it raises, SinkFailed also if there is no room within `seconds` of the last
+    progress, or the transfer is over by then."""
+    loop = asyncio.get_running_loop()
+    since, reached, failures = loop.time(), -PROGRESS_BYTES, 0
+    while True:
+        try:
+            return await step()
+        except SinkFailed as failed:
+            if not failed.full or not (has := await _has(sink)):
+                raise
+            if has - reached >= PROGRESS_BYTES:
+                since, reached, failures = loop.time(), has, 0
+            telemetry.log.warning("disk full", reason=failed.message, has_bytes=has)
+            await waits(f"{failed.message}; the order goes on once there is room, within {seconds:g} s")
+            size, pause = size_bytes(), min(LOOK_SECONDS * 2**failures, LOOK_SECONDS_MAX)
+            while not await _room(sink, WINDOW_BYTES if size is None else size - has, pause):
+                if patience.over or loop.time() - since >= seconds:
+                    raise
+            failures += 1
+            patience.well()
+
+
+async def _room(sink: Sink, more_bytes: int, pause: float) -> bool:
+    """Whether there is room for so much after a pause."""
+    await asyncio.sleep(pause)
+    try:
+        await sink.reserve(more_bytes)
+    except SinkFailed:
+        return False
+    return True
+
+
+async def _has(sink: Sink) -> int:
+    """How much has come, wherever it lies."""
+    return sum(end - first for first, end in await sink.extents())

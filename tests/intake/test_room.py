@@ -1,0 +1,106 @@
+"""An order whose disk is full waits for room, goes on where it was, and gives up in the end; nothing is signed for twice or not at all."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.errors import SinkFailed
+from connector.intake import account, room
+from connector.intake.patience import Patience
+from connector.records import Pull
+from tests.contracts.memory_sinks import MemorySinks
+from tests.dataplane.rig import some_bytes
+from tests.intake.signed_provider import CHUNK, both, of_both
+
+CONTENT = some_bytes(40 * CHUNK + 4321)
+FULL = 20 * CHUNK
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(account, "QUIET_SECONDS", 0.1)
+
+
+def filling(sinks: MemorySinks, then: Callable[[Pull], Any]) -> Callable[[Pull], None]:
+    """The disk is full once the data have begun to come; what `then` does with the order that says so."""
+
+    def seen(order: Pull) -> None:
+        if any("the order goes on once there is room" in each for each in order.reasons):
+            then(order)
+        elif sinks.space_bytes == 1 << 30 and not order.reasons:
+            sinks.space_bytes = FULL
+
+    return seen
+
+
+async def test_it_goes_on_where_it_was_once_there_is_room(tmp_path: Path):
+    sinks, told = MemorySinks(), list[Pull]()
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+
+        def make_room(order: Pull) -> None:
+            told.append(order)
+            sinks.space_bytes = (1 << 30) - 1
+
+        consumer.watcher.on_report = filling(sinks, make_room)
+        await consumer.fetch()
+        assert sinks.files[str(consumer.out)] == CONTENT
+        states = [each.state for each in provider.receipts]
+        assert (states.count("aborted"), states[-1], len(told)) == (1, "complete", 1)
+        stopped = states.index("aborted")
+        assert provider.receipts[stopped].reason == "sink"
+        assert provider.receipts[stopped].counts.bytes > 0, "what the disk has is signed for before"
+        of_both(provider, await consumer.account())
+        assert provider.account.counts.bytes == len(CONTENT)
+
+
+async def test_who_makes_no_room_is_waited_for_as_long_as_a_provider(tmp_path: Path):
+    sinks = MemorySinks()
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        consumer.watcher.on_report = filling(sinks, lambda _: None)
+        with pytest.raises(SinkFailed, match="no space"):
+            await consumer.fetch(patience_seconds=0.1)
+        assert (provider.receipts[-1].state, provider.receipts[-1].reason) == ("aborted", "sink")
+        of_both(provider, await consumer.account())
+
+
+async def test_a_transfer_that_ends_meanwhile_ends_the_order(tmp_path: Path):
+    sinks, over = MemorySinks(), list[Pull]()
+    async with both(tmp_path, CONTENT, sinks=sinks) as (_, consumer):
+        consumer.watcher.on_report = filling(sinks, over.append)
+        with pytest.raises(SinkFailed, match="no space"):
+            async with asyncio.timeout(10):
+                await consumer.downloads().fetch(consumer.order(), consumer.edr(), over=lambda: bool(over), **consumer.watcher.calls)
+        assert sinks.kept, "the part is there for the next order"
+
+
+async def test_what_never_had_room_is_refused_at_once(tmp_path: Path):
+    async with both(tmp_path, CONTENT, sinks=MemorySinks(space_bytes=FULL)) as (_, consumer):
+        async with asyncio.timeout(10):
+            with pytest.raises(SinkFailed, match="no space"):
+                await consumer.fetch()
+
+
+async def test_a_disk_that_says_that_it_has_room_and_takes_nothing_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch):
+    pauses, sink = list[float](), await MemorySinks().open("x", "y", overwrite=False)
+    await sink.append([b"x" * CHUNK])
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def step() -> None:
+        raise SinkFailed("full", full=len(pauses) < 7)
+
+    async def waits(_why: str) -> None:
+        pass
+
+    monkeypatch.setattr(room, "LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(room.asyncio, "sleep", slept)
+    with pytest.raises(SinkFailed):
+        await room.with_room(step, sink, lambda: None, Patience("urn:pull", 900.0, lambda: False), 900.0, waits)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
