@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from nacl.bindings import crypto_sign
 
+from connector import telemetry
 from connector.errors import NotFound
 from connector.evidence.bundle import Attestation
 from connector.ledger.reading import log_of, prove_inclusion, read_entry
@@ -15,6 +16,7 @@ from connector.ledger.sequencer import Commit, Sequencer
 from connector.ledger.witness import Witness
 from connector.ledger.witnesses import Witnesses
 from connector.merkle import checkpoints, cose, notes
+from connector.metering.dating import SET_SECONDS
 from connector.ports import Clock, Identity, Peer, Store
 from connector.ports.ledger import Anchor
 from connector.records import Changes, Evidence
@@ -39,6 +41,7 @@ class Book:
         holder: str,
     ) -> None:
         self.store = store
+        self._clock = clock
         self._key = key
         self.sequencer = Sequencer(store, commit, clock, identity, anchor, lambda log: signer_of(key(), log), origin, holder)
         self._own = own = identity.own.id
@@ -47,9 +50,17 @@ class Book:
 
     async def start(self) -> None:
         """Raises StoreError if what is stored is not what was signed."""
+        self._told(max((log.updated for log in await self.store.logs()), default=0.0))
         await self.sequencer.start()
         await self.witness.start()
         await self.witnesses.start()
+
+    def _told(self, newest: float) -> None:
+        """Tell an operator of a clock that is behind what is on record, the newest of which is of `newest` (POSIX seconds). Nothing is
+        refused for it, as nobody here knows which of the two was wrong; but a start forgets the used ids of a time that comes again."""
+        if (seconds := newest - self._clock.now()) > SET_SECONDS:
+            why = "it was ahead before, or it is wrong now; what was signed then may be taken once more when that time comes"
+            telemetry.log.warning("clock behind the ledger", seconds=round(seconds), why=why)
 
     def exchange(self, on: bool) -> None:
         """Whether checkpoints are exchanged with counterparties: ours shown to them for cosignatures, and theirs cosigned."""

@@ -12,7 +12,7 @@ from connector.merkle import notes
 from connector.records import Changes
 from connector.records.ledger import Place
 from tests.contracts.samples import OWN, PEER, fact
-from tests.ledger.rig import Site, key_of
+from tests.ledger.rig import Clock, Site, key_of
 
 
 @pytest.mark.asyncio
@@ -106,3 +106,16 @@ def test_a_signer_signs_under_the_name_that_it_is_given():
     signer = signer_of(key_of(OWN), "a.example/ledger")
     note = notes.read(notes.signed("text\n", [signer]))
     assert notes.verify(note, [notes.VerifierKey("a.example/ledger", key_of(OWN).key.public)])
+
+
+@pytest.mark.asyncio
+async def test_a_start_with_a_clock_that_is_behind_what_is_on_record_is_told(capfd: pytest.CaptureFixture[str]):
+    clock = Clock()
+    async with Site(clock=clock) as site:
+        (said,) = await site.say()
+        await site.book.index_of(said.sequence)
+    for back, told in ((0, 0), (20, 0), (3600, 1)):
+        capfd.readouterr()
+        async with Site(store=site.store, anchor=site.anchor, clock=Clock(clock.at - back)):
+            pass
+        assert capfd.readouterr().err.count("clock behind the ledger") == told
