@@ -176,7 +176,11 @@ def one_of(query: Mapping[str, str], name: str, known: Sequence[str]) -> str | N
 
 
 def demand_known(query: Mapping[str, str], what: str, parameters: Collection[str]) -> None:
-    """Raise InvalidRequest for a parameter that is not taken: a misspelled `from` would be an invoice of everything."""
+    """Raise InvalidRequest for a parameter that is not taken, or that stands twice: a misspelled `from` would be an invoice of everything,
+    and of two nobody knows which is meant."""
+    names = [name for name, _ in query.items()]  # of the keys alone each comes once
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InvalidRequest(f"`{twice[0][:40]}` stands twice in the query; say it once")
     if strange := sorted(set(query) - set(parameters)):
         known = ", ".join(f"`{name}`" for name in sorted(parameters))
         raise InvalidRequest(f"`{strange[0][:40]}` is not known here; {what} takes {known}")

@@ -50,6 +50,7 @@ async def test_an_agreement_is_found_by_whatever_id_its_provider_gave_it(desk: D
         ("agreements?state=FINALIZED", "`state` is not known here; the list of agreements takes `after`, `dataset`, `limit`, `peer`"),
         ("datasets?peer=biopharma", "`peer` is not known here; the list of datasets takes `after`, `limit`"),
         ("dead-letters?peer=x", "`peer` is not known here; the list of dead letters takes `after`, `limit`"),
+        ("transfers?state=STARTED&state=SUSPENDED", "`state` stands twice in the query; say it once"),
     ],
 )  # fmt: skip
 async def test_a_filter_that_nothing_can_pass_is_refused_and_not_taken_for_an_empty_list(desk: Desk, query: str, says: str):
