@@ -36,7 +36,8 @@ class Remembered(Generic[K, V]):
 
     def put(self, key: K, value: V, size_bytes: int) -> None:
         """Keep a value in place of an earlier one of the same key, unless it is too large; then neither is kept."""
-        self.forget(key)
+        if key in self._kept:
+            self.forget(key)
         if size_bytes > self._bytes_max // SHARE:
             return
         self._kept[key] = value, size_bytes

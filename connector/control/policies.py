@@ -138,7 +138,7 @@ class Policies:
 
     def parse(self, document: Document) -> Policy | PolicyError:
         """The policy, or the error that says what in it is not understood."""
-        return self.read(document).policy
+        return document.policy if isinstance(document, Read) else self.read(document).policy
 
     def hash_of(self, document: Document) -> str:
         """What a stored decision says of the document that it judged (`policy_hash`): equal for equal JSON."""
@@ -250,7 +250,7 @@ class Policies:
     def counts(self, document: Document) -> bool:
         """Whether somebody has to count or to log what the policy asks for."""
         policy = self.parse(document)
-        return not isinstance(policy, PolicyError) and (bool(tallies(policy)) or TIME_INTERVAL in policy.operands)
+        return not isinstance(policy, PolicyError) and (bool(tallies(policy)) or TIME_INTERVAL in dict(policy.measures))
 
     def plan(self, document: Document) -> Plan | None:
         """The prices of a policy, None if it has none. Raises PolicyError for what is not understood."""

@@ -14,7 +14,8 @@ import hashlib
 import re
 import struct
 from array import array
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -46,6 +47,7 @@ ETAG: Final = re.compile(r'"r\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
 # What JCS may spell or order otherwise than sorted JSON: numbers with a fraction, an exponent or 16 digits; characters beyond the BMP.
 NUMBERS: Final = re.compile(rb"\d(?:[.eE]|\d{15})")
 BEYOND: Final = re.compile(rb"[\xf0-\xf4]")
+URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 SEALED: Final = struct.Struct(">II")  # length in bytes, records: one leaf in the list of a live log
 
 
@@ -313,7 +315,7 @@ def is_count(value: object) -> bool:
 
 def write_bytes(data: bytes) -> str:
     """base64url without padding (RFC 7515, 2)."""
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return b2a_base64(data, newline=False).translate(URL_SAFE).rstrip(b"=").decode("ascii")
 
 
 def read_bytes(text: object, length: int) -> bytes | None:

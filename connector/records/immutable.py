@@ -23,8 +23,8 @@ def immutable(cls: type[T]) -> type[T]:
 
 def changed(value: T, **members: Any) -> T:
     """`dataclasses.replace` for such a value, which takes five times as long. Raises AttributeError for what is no member."""
-    kind = type(value)
-    made = kind(*_members_of(cast(Any, kind))(value))
+    kind: Any = type(value)
+    made: T = kind(*_members_of(kind)(value))
     for name, member in members.items():
         setattr(made, name, member)
     return made
