@@ -232,7 +232,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             prices=policies.prices, window_bytes=settings.metering.window_bytes, credit_windows=settings.metering.credit_windows,
         )  # fmt: skip
         stack.push_async_callback(accounts.close)
-        lives = await kept_lives(settings, logs.folder / "live", streams, flows, operations.terminate, journal, stack)
+        lives = await kept_lives(settings, logs.folder / "live", streams, flows, operations, journal, stack)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
         receipts.look_at = looking_at(sources, logs, flows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from aiohttp import web
 
 from connector.adapters.keys import Keys
 from connector.control.journal import Journal
+from connector.control.operate import Operations
+from connector.control_streams.concluding import complete
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import Flows
 from connector.dataplane.logs import Logs
 from connector.dataplane.receipts import LookAt
 from connector.dataplane_accounts.rejected import Rejections
 from connector.dataplane_disk.disks import DATABASE, FULL_BYTES, Disks, Reserve, look
-from connector.dataplane_live.lives import Lives, Over
+from connector.dataplane_live.lives import Lives
 from connector.dsp.messages import Kind
 from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Sources, Store
@@ -75,12 +78,19 @@ def kept_room(settings: Settings) -> Reserve | None:
 
 
 async def kept_lives(
-    settings: Settings, folder: Path, kinds: Mapping[str, LiveSources], flows: Flows, over: Over, journal: Journal, stack: AsyncExitStack
+    settings: Settings,
+    folder: Path,
+    kinds: Mapping[str, LiveSources],
+    flows: Flows,
+    operations: Operations,
+    journal: Journal,
+    stack: AsyncExitStack,
 ) -> Lives:
     """The live transfers, those that have to end begun with, kept until `stack` ends."""
     metering = settings.metering
     limits = {"spool_bytes": metering.spool_bytes, "untaken_seconds": metering.untaken_seconds}
-    lives = Lives(folder, kinds, flows.cut, **limits, over=over)  # type: ignore[arg-type]
+    ends = {"over": operations.terminate, "complete": partial(complete, operations, journal.store)}
+    lives = Lives(folder, kinds, flows.cut, **limits, **ends)  # type: ignore[arg-type]
     journal.listen(lives.committed, Kind.TRANSFER)
     stack.push_async_callback(lives.close)
     await lives.sweep(journal.store)

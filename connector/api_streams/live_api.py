@@ -2,8 +2,9 @@
 
 The bytes are those of the log, with nothing framed. A range that ends at 2^53-1 has no end yet (RFC 8673), and `bytes=N-` means the same
 here; a reader that was cut goes on with the byte that it lacks and `If-Range`. What it has signed for is dropped, and is not to be had
-again. A checkpoint is had for a place (`?after=N`): one of more than N leaves, and at most a window beyond them, as soon as there is one;
-how long the leaves are, and how many records end in each, is listed at `sealed/{first}-{end}`.
+again. A checkpoint is had for a place (`?after=N`): one of more than N leaves, and at most a window beyond them, as soon as there is one,
+or, who asks for that too (`?after=N&end`), the one of N leaves that says that the source has ended, and sent no more; how long the
+leaves are, and how many records end in each, is listed at `sealed/{first}-{end}`.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ class LiveApi:
         return response
 
     async def checkpoint(self, request: web.Request, permit: Permit) -> web.Response:
-        """The newest signed checkpoint; with `after`, the next one for somebody who has so many leaves, or 204 if there is none yet."""
+        """The newest signed checkpoint; with `after`, the next one for somebody who has so many leaves, or 204 if there is none yet; with
+        `end`, also that there is none any more."""
         flow, account = await self.account(permit)
         asked = request.query.get("after")
         if asked is None:
@@ -153,10 +155,12 @@ class LiveApi:
         else:
             # By one over more than there is credit for nothing could be proven, hence nothing be signed for, and nothing more would leave.
             window_bytes = manifest_of(account.stored.manifest).window_bytes if account.stored is not None else WINDOW_BYTES
-            size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS, min(window_bytes, WINDOW_BYTES))
+            window_bytes, end = min(window_bytes, WINDOW_BYTES), "end" in request.query
+            size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS, window_bytes, end=end)
         if size is None:
             return web.Response(status=204, headers=NO_STORE)
-        return web.Response(body=self._accounts.checkpoint(account.log, flow.stages, size), content_type=NOTE, headers=NO_STORE)
+        note = self._accounts.checkpoint(account.log, flow.stages, size, end=size == flow.whole)
+        return web.Response(body=note, content_type=NOTE, headers=NO_STORE)
 
     async def sealed(self, request: web.Request, permit: Permit) -> web.Response:
         """How long leaves are, and how many records end in them."""

@@ -16,7 +16,7 @@ from connector import telemetry
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
 from connector.control_streams import orders, patience
-from connector.control_streams.kept import CANCEL, DONE, FAILED, Kept
+from connector.control_streams.kept import CANCEL, CANCELLABLE, DONE, FAILED, Kept
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
@@ -28,7 +28,6 @@ from connector.records import Changes, Conflict, Edr, Expect, Idempotent, Pull
 EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains it may still be on its way
 LAST_SECONDS = 30.0  # after a quota has ended: its last bytes may come later than the message that says so
 TRANSFERS_MAX = 5  # of one order: a provider that ends each of them before all of the data has come does not mean to give it
-CANCELLABLE = ("negotiate", "transfer", "download")  # then all of the data is there
 
 
 class Pulls:
@@ -269,7 +268,8 @@ class Pulls:
         while True:
             process = await self._answered(Kind.TRANSFER, pull, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
             if process.final:
-                if (found := await self._downloads.finish(pull, progress=partial(self._progress, pull.id))) is not None:
+                progress, completed = partial(self._progress, pull.id), process.state == "COMPLETED"
+                if (found := await self._downloads.finish(pull, progress=progress, completed=completed)) is not None:
                     return await self._fetched(found)
                 if process.state == TERMINATED:
                     raise orders.failed_with("transfer", process)

@@ -15,6 +15,7 @@ from connector.records import Changes, Evidence, Expect, Idempotent, Pull
 
 PAGE: Final = 200
 DONE, FAILED, CANCEL = "done", "failed", "cancel"  # stages
+CANCELLABLE = ("negotiate", "transfer", "download")  # then all of the data is there
 
 
 class Kept:

@@ -186,12 +186,12 @@ class Accounts:
         """The name of a content log in its checkpoints."""
         return f"{urlsplit(self._url).netloc}/log/{log.snapshot}"
 
-    def checkpoint(self, log: Described, stages: Iterable[Stage], leaves: int | None = None) -> bytes:
+    def checkpoint(self, log: Described, stages: Iterable[Stage], leaves: int | None = None, *, end: bool = False) -> bytes:
         """The signed checkpoint of a content log (C2SP signed note), or of its first `leaves` leaves, which are there. It names the
-        `stages` that its bytes have passed."""
+        `stages` that its bytes have passed, and says whether that is the `end` of live data, with all of what their source sent."""
         origin, leaves = self.origin(log), log.leaves if leaves is None else leaves
         root = log.root_at(leaves) or b""
-        lines = passed.write(stage.name for stage in stages)
+        lines = passed.write((stage.name for stage in stages), end=end)
         return checkpoints.sign(checkpoints.Checkpoint(origin, leaves, root, lines), [self._signer(origin)])
 
     def written_soon(self, account: Account) -> None:

@@ -20,16 +20,15 @@ from time import monotonic
 from typing import Any, Final
 
 from connector import telemetry
-from connector.dataplane.coverage import Coverage, add
 from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import broken, mend
 from connector.dataplane_live.sealing import sealed
 from connector.dataplane_live.spool import Spool
+from connector.dataplane_live.taking import Taking
 from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
 from connector.metering import live
-from connector.metering.content import SIZE_MAX
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
 from connector.ports.live import BATCH_BYTES, LiveSource, Records
@@ -45,15 +44,12 @@ SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after
 WAIT_SECONDS: Final = 300.0  # that a source waits which cannot go on: it ends for good then, and a consumer that restarts is back by then
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
 SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
-UNTAKEN_SECONDS: Final = 604_800.0  # that the rest of a log that has ended is kept for a consumer who takes nothing more of it
-UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for a consumer that was killed before its first receipt
 
 
 class Flow:
     """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
     the transfer. Threads of `beside` help to hash. A source waits while more than `spool_bytes` are spooled, beside the batch or two that
-    its thread has sealed by then. A consumer is waited for, once the source has ended, until nothing more was taken for `untaken_seconds`,
-    of which `waited_seconds` had passed before."""
+    its thread has sealed by then. `taking` is what its consumer has."""
 
     def __init__(
         self,
@@ -65,8 +61,7 @@ class Flow:
         *,
         spool_bytes: int = SPOOL_BYTES,
         wait_seconds: float = WAIT_SECONDS,
-        untaken_seconds: float = UNTAKEN_SECONDS,
-        waited_seconds: float = 0.0,
+        taking: Taking | None = None,
         beside: Executor | None = None,
     ) -> None:
         bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
@@ -74,10 +69,8 @@ class Flow:
         self._source, self.stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds, self._beside = spool_bytes, wait_seconds, beside
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
-        self.readers = 0
-        self.signs = False  # the consumer, who then says itself what it has
-        self._left, self._has_come, self._lost = Coverage(log.etag, SIZE_MAX), log.end > 0, False
-        self._untaken_seconds, self._taken_at = untaken_seconds, monotonic() - waited_seconds
+        self.taking = taking or Taking(log)
+        self._has_come = log.end > 0
         self._stopped = False
         self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
@@ -146,8 +139,8 @@ class Flow:
                     if self.goes_on:
                         raise
                     await self._conclude(Ending.BROKE_OFF)
-                    self._lost = True  # so nobody is waited for
-                    self._room.set()
+                    self.taking.lost = True
+                    self.taking.news.set()
                     raise broken() from None
                 self.release(needed)
                 self.spool.begin_at(needed)  # what lies before it nobody has looked at, nor will: from now on the log is no longer torn
@@ -166,9 +159,7 @@ class Flow:
 
     def left(self, first: int, length: int) -> None:
         """So many bytes from `first` on have left."""
-        before, self._left = self._left, add(self._left, first, length)
-        if self._left != before:
-            self._taken_at = monotonic()
+        self.taking.left(first, length)
 
     def heard(self, stored: Metered) -> None:
         """What the account of the transfer says: what its consumer has signed for from the start on is needed no more; of one that signs
@@ -184,54 +175,35 @@ class Flow:
 
     def signed_for(self, offset: int) -> None:
         """The consumer signs, and has signed for what lies before `offset`."""
-        if offset > self.free:
-            self._taken_at = monotonic()
-        self.signs = True
+        self.taking.signed_for(offset)
         self.release(offset)
         self._room.set()
 
-    @property
-    def _all_left(self) -> bool:
-        return not self.log.end or self._left.ranges == ((0, self.log.end),)
-
     async def taken(self) -> Ending:
-        """How the source has ended, once it has and nobody needs anything of it any more: all is signed for; or each byte has left, and
-        nobody who signs has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is kept."""
+        """How the transfer ends, once its source has and nobody needs anything of it any more (`Taking.over`)."""
         async with self._news:
             while (ending := self.log.over) is None:
                 await self._news.wait()
-                self._taken_at = monotonic()
-        while not self._lost and not (self.signs and self.free >= self.log.end):
-            left = not (self.signs or self.readers) and self._all_left
-            seconds = UNSIGNED_SECONDS if left else self._taken_at + self._untaken_seconds - monotonic()
-            if seconds <= 0:
-                return Ending.UNTAKEN
-            self._room.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._room.wait()
-            except TimeoutError:
-                if left:
-                    break
-        return Ending.BROKE_OFF if self._lost else ending
+                self.taking.taken_at = monotonic()
+        return await self.taking.over(ending)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Around a reader: the source is followed for him, and goes on to be while he is away, as long as there is room."""
-        self.readers += 1
+        self.taking.readers += 1
         self.start()
         try:
             yield
         finally:
-            self.readers -= 1
-            self._room.set()
+            self.taking.readers -= 1
+            self.taking.news.set()
 
     async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset` on, up to `end`, as they come. Where the log has ended so do they, but for somebody who signs: he is told
         by the end of the transfer. Raises SourceFailed, also for an `end` that lies behind that of the log."""
         while offset < end:
             async with self._news:
-                while self.log.end <= offset and (self.log.over is None or self.signs):
+                while self.log.end <= offset and (self.log.over is None or self.taking.signs):
                     await self._news.wait()
             if self.log.end <= offset:
                 if end < live.LAST:
@@ -248,14 +220,23 @@ class Flow:
                 return data if first == offset and first + len(data) <= end else data[offset - first : end - first]
         return b""
 
-    async def checkpoint_after(self, leaves: int, seconds: float, window_bytes: int = WINDOW_BYTES) -> int | None:
+    @property
+    def whole(self) -> int | None:
+        """The size of the checkpoint of all that the source has sent, once it has ended so; None if there is more, or nobody knows."""
+        return self.log.leaves if self.log.over is Ending.ENDED and not self.taking.lost else None
+
+    async def checkpoint_after(self, leaves: int, seconds: float, window_bytes: int = WINDOW_BYTES, *, end: bool = False) -> int | None:
         """The size of a checkpoint of more than `leaves` leaves, and at most `window_bytes` beyond them, which fits into any credit: it is
-        waited for. None if there is none after `seconds`, or the log is left alone meanwhile."""
+        waited for; or for somebody who asks for the `end` that these are all. None if there is none after `seconds`, or the log is left
+        alone meanwhile."""
+        self.taking.asks_end |= end
         try:
             async with asyncio.timeout(seconds), self._news:
-                await self._news.wait_for(lambda: self.signed > leaves or self._stopped)
+                await self._news.wait_for(lambda: self.signed > leaves or self._stopped or (end and self.whole == leaves))
         except TimeoutError:
             return None
+        if end and self.whole == leaves:
+            return leaves
         return None if self.signed <= leaves else self.log.within(max(leaves, 1), window_bytes, self.signed)
 
     async def _pump(self) -> None:

@@ -23,11 +23,12 @@ from connector import telemetry
 from connector.dataplane.gate import Permit
 from connector.dataplane_accounts.account import same
 from connector.dataplane_live.ending import Ending, age_seconds
-from connector.dataplane_live.flow import SPOOL_BYTES, UNTAKEN_SECONDS, WAIT_SECONDS, Flow
+from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
 from connector.dataplane_live.growing import Growing, unwritten
 from connector.dataplane_live.marks import sync
 from connector.dataplane_live.mending import broken
 from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
+from connector.dataplane_live.taking import UNTAKEN_SECONDS, Taking
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
@@ -46,11 +47,12 @@ HASHING: Final = 2  # threads, for all transfers together; without a free one a 
 
 
 Over = Callable[[Kind, str, str, str], Awaitable[object]]  # ends a process (kind, pid) with a reason and its code, on both sides
+Complete = Callable[[str, str, str], Awaitable[object]]  # a transfer of which there is no more, or ends it with a reason and its code
 
 
 class Lives:
-    """`kinds` maps a source type to what opens it. `cut(transfer, code)` ends the streams of a transfer, `over` the transfer itself,
-    once its source has ended for good. Raises SettingsError if `folder` cannot be used."""
+    """`kinds` maps a source type to what opens it. `cut(transfer, code)` ends the streams of a transfer, `over` the transfer itself, once
+    its source has ended for good; `complete` does if all of it was taken. Raises SettingsError if `folder` cannot be used."""
 
     def __init__(
         self,
@@ -63,8 +65,9 @@ class Lives:
         untaken_seconds: float = UNTAKEN_SECONDS,
         life: str | None = None,
         over: Over | None = None,
+        complete: Complete | None = None,
     ) -> None:
-        self._folder, self._kinds, self._cut, self._over = folder, kinds, cut, over
+        self._folder, self._kinds, self._cut, self._over, self._complete = folder, kinds, cut, over, complete
         self.spool_bytes, self._wait_seconds, self.untaken_seconds = spool_bytes, wait_seconds, untaken_seconds
         self._life = life or _life()
         self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
@@ -122,12 +125,14 @@ class Lives:
         failures = 0
         while True:
             try:
-                if self._over is not None:
+                if ending is Ending.ENDED and self._complete is not None:
+                    await self._complete(transfer, ending.reason, ending)
+                elif self._over is not None:
                     await self._over(Kind.TRANSFER, transfer, ending.reason, ending)
             except (Contradiction, NotFound) as error:
                 telemetry.log.info("live transfer was over", transfer=transfer, reason=error.message)
                 return
-            except ConnectorError as error:  # the store
+            except ConnectorError as error:  # the store, or a message of it that waits for its answer
                 failures += 1
                 telemetry.log.warning("live transfer cannot be ended", transfer=transfer, reason=error.message)
             except Exception as error:  # too many conflicts in a row, or a defect: nobody else would end it
@@ -180,8 +185,7 @@ class Lives:
             partial(self._cut, transfer),
             spool_bytes=self.spool_bytes,
             wait_seconds=self._wait_seconds,
-            untaken_seconds=self.untaken_seconds,
-            waited_seconds=self._waited_seconds(folder) if log.over else 0.0,
+            taking=Taking(log, self.untaken_seconds, self._waited_seconds(folder) if log.over else 0.0),
             beside=self._beside,
         )
 
@@ -206,7 +210,7 @@ class Lives:
         if not final and not flow.goes_on:
             return  # the spool has room for what it would not send again
         await flow.stop()
-        if flow.readers and transfer not in self._stopped:  # it was started again meanwhile
+        if flow.taking.readers and transfer not in self._stopped:  # it was started again meanwhile
             flow.start()
         if final and self._flows.get(transfer) is flow:
             flow.spool.empty()

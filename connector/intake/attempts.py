@@ -31,13 +31,16 @@ PROGRESS_SECONDS = 0.2  # between two reports: five a second look smooth
 
 Progress = Callable[[Pull], Awaitable[None]]
 
+OPEN_ENDED = "the provider completed the transfer, and has not signed that this is all of the data"
+
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
     """What a download came to. `verified` says that the provider stated a digest and the file has it, or that a content log proves it;
     without one only the size was compared, if even that was stated. `resumed` counts the continuations after a cut, `restarted`
     beginnings from zero. `sha256` is what the provider states if `stated`, else what the file has.
-    A file that need not outlive a loss of power is not `durable`."""
+    A file that need not outlive a loss of power is not `durable`. Data without an end that are `open_ended` ended with their transfer, and
+    nobody has signed that this is all of them."""
 
     size_bytes: int
     sha256: bytes
@@ -47,6 +50,7 @@ class Downloaded:
     restarted: int
     validator: str | None
     durable: bool = True
+    open_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

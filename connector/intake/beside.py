@@ -62,8 +62,9 @@ class Beside:
         return await self._get(f"{self._base}/checkpoint", CHECKPOINT_BYTES_MAX)
 
     async def checkpoint_after(self, leaves: int) -> bytes | None:
-        """The next signed note of a log that grows, for somebody who has so many leaves; None if there is none yet."""
-        return await self._get(f"{self._base}/checkpoint?after={leaves}", CHECKPOINT_BYTES_MAX) or None
+        """The next signed note of a log that grows, for somebody who has so many leaves, or the one that says that they are all; None if
+        there is none yet. A provider that knows of no end gives none."""
+        return await self._get(f"{self._base}/checkpoint?after={leaves}&end", CHECKPOINT_BYTES_MAX) or None
 
     async def sealed(self, first: int, end: int) -> bytes:
         """The list of the leaves [first, end) of a log that grows."""

@@ -24,7 +24,7 @@ from connector.intake.account import Account
 from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers
 from connector.intake.beside import Beside, code_of
 from connector.intake.heads import Unfit, read_head
-from connector.intake.live_promise import Goal, LivePromise, State, told_of
+from connector.intake.live_promise import Goal, Held, LivePromise, State, told_of
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken
 from connector.merkle import checkpoints
@@ -43,33 +43,8 @@ from connector.records import Pull
 IDLE_SECONDS: Final = 86_400.0  # of the bytes: a source may be quiet. Whether the provider is there is heard from its checkpoints
 SIGNED_SECONDS: Final = 30.0  # without a byte of what the provider has signed, and so has sent: then the line is one that nobody closes
 LAST_SECONDS: Final = 5.0  # for a receipt that is under way as we stop
-GROWS_BYTES_MIN, GROWS_BYTES_MAX = 64 * 1024, 4 * 1024 * 1024  # by which the room for a window grows, as more of it comes at once
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024  # of a window, whatever the provider signs: it is held in memory, for each transfer
 WRONG_MAX: Final = 2  # times that the same leaves may come with other bytes than were signed
-
-
-class Held:
-    """What has come and is not proven yet, also over a cut: a line that breaks within each window gets on, too. One buffer for all windows:
-    the pages of one that is made anew cost more than the copy does. It grows with what comes, not by what a provider says of its windows:
-    most live data are few bytes a second, and need no room for a window."""
-
-    def __init__(self) -> None:
-        self._buffer, self.size_bytes = bytearray(), 0
-
-    def add(self, piece: bytes | memoryview) -> None:
-        """Hold more."""
-        end = self.size_bytes + len(piece)
-        if end > (room := len(self._buffer)):
-            grown = bytearray(max(end, room + min(max(room, GROWS_BYTES_MIN), GROWS_BYTES_MAX)))
-            grown[: self.size_bytes] = memoryview(self._buffer)[: self.size_bytes]
-            self._buffer = grown
-        memoryview(self._buffer)[self.size_bytes : end] = piece  # a rest may overlap its new place, which a bytearray would not see
-        self.size_bytes = end
-
-    def cut(self, size_bytes: int) -> tuple[memoryview, memoryview]:
-        """The first bytes, and the rest. None of them is held from now on; they stay as they are until something is added."""
-        whole, self.size_bytes = memoryview(self._buffer)[: self.size_bytes], 0
-        return whole[:size_bytes], whole[size_bytes:]
 
 
 class Following:
@@ -105,6 +80,8 @@ class Following:
         self._stages: tuple[str, ...] | None = None  # that the data pass at the provider, once it has said so
         self._account: Account | None = None
         self._heard = False  # from the provider, by what it signs: a source may be quiet for any time
+        self._ends_at: int | None = None  # so many leaves, by what it has signed: then this is all
+        self._cut_off = False  # by the end of the transfer, and nobody has signed that this is all
 
     def measured(self) -> int:
         """The microseconds in which data flowed."""
@@ -143,7 +120,8 @@ class Following:
         await self._sink.cut(self._end)
         await self._report(force=True)
         await self._sink.resume()
-        return Downloaded(self._end, self._sink.digest(), True, False, self._resumed, 0, self._etag, self._durable)
+        known = self._sink.digest(), True, False, self._resumed, 0, self._etag, self._durable
+        return Downloaded(self._end, *known, open_ended=self._cut_off)
 
     async def _keep(self) -> None:
         if self._account is not None and self._state.leaves > 1:
@@ -224,6 +202,7 @@ class Following:
                 await self._go(described)
             except PeerFailed as failed:
                 if self._patience.over and not isinstance(failed, Broken):
+                    self._cut_off = True
                     return
                 moved_bytes = self._state.size_bytes + self._held.size_bytes - before
                 hindered = self._account.hindered(failed) if self._account is not None else failed
@@ -234,7 +213,7 @@ class Following:
     @property
     def _has_enough(self) -> bool:
         most = self._enough.most_bytes
-        return most is not None and self._end >= most
+        return self._ends_at == self._state.leaves or (most is not None and self._end >= most)
 
     async def _go(self, described: Described | None) -> None:
         """Read one answer. Raises PeerFailed for a cut, Broken."""
@@ -256,7 +235,7 @@ class Following:
                         raise PeerFailed(f"what the provider has signed did not come for {SIGNED_SECONDS:g} s")
                     if goal is None and ahead.done():
                         goal = ahead.result()
-                        at = self._state if goal is None else replace(self._state, leaves=goal.checkpoint.size)
+                        at = self._state if goal is None else replace(self._state, leaves=goal.checkpoint.size, checkpoint=goal.checkpoint)
                         ahead = asyncio.create_task(self._next(at), name="checkpoint")
                     if coming is not None and coming.done():
                         piece, coming = coming.result(), None
@@ -314,6 +293,9 @@ class Following:
             if self._stages not in (None, stages):
                 raise ProofRefused("the data have passed other stages than those before them in the same log", "checkpoint-stage")
             self._stages = stages
+            if found.size == state.leaves and passed.ends(found.extensions):
+                self._end_at(state, found)
+                return None
             if found.size <= state.leaves:
                 raise ProofRefused("the checkpoint has no more leaves than the one before", "checkpoint-older")
             listed = await self._beside.sealed(state.leaves, found.size)
@@ -325,6 +307,13 @@ class Following:
             raise Broken("the list of leaves is not that of the checkpoint, or longer than a window", "list-other")
         lengths = tuple(sealed.span(leaf, leaf + 1)[1] for leaf in range(1, count + 1))
         return Goal(lengths, sealed.size_bytes, Checkpoint(found.size, found.root))
+
+    def _end_at(self, state: State, found: checkpoints.Checkpoint) -> None:
+        """Nothing more comes behind these leaves. Raises ProofRefused if they are others."""
+        known = state.checkpoint.root if state.checkpoint is not None else self._frontier.root
+        if found.root != known:
+            raise ProofRefused("the checkpoint that says that there is no more is of another tree", "checkpoint-other-tree")
+        self._ends_at = state.leaves
 
     @property
     def _manifest(self) -> Manifest:

@@ -1,4 +1,4 @@
-"""What is known of data without an end: how far they are proven, and what the provider has signed up to there."""
+"""What is known of data without an end: how far they are proven, what the provider has signed up to there, and what has come behind it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from connector.metering.content import SIZE_MAX, Known
 from connector.metering.objects import Checkpoint, Receipt, kept
 from connector.metering.ranges import Ranges
 from connector.records.metering import Metered
+
+GROWS_BYTES_MIN, GROWS_BYTES_MAX = 64 * 1024, 4 * 1024 * 1024  # by which the room for a window grows, as more of it comes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,30 @@ class Goal:
     lengths: tuple[int, ...]
     size_bytes: int
     checkpoint: Checkpoint
+
+
+class Held:
+    """What has come and is not proven yet, also over a cut: a line that breaks within each window gets on, too. One buffer for all windows:
+    the pages of one that is made anew cost more than the copy does. It grows with what comes, not by what a provider says of its windows:
+    most live data are few bytes a second, and need no room for a window."""
+
+    def __init__(self) -> None:
+        self._buffer, self.size_bytes = bytearray(), 0
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Hold more."""
+        end = self.size_bytes + len(piece)
+        if end > (room := len(self._buffer)):
+            grown = bytearray(max(end, room + min(max(room, GROWS_BYTES_MIN), GROWS_BYTES_MAX)))
+            grown[: self.size_bytes] = memoryview(self._buffer)[: self.size_bytes]
+            self._buffer = grown
+        memoryview(self._buffer)[self.size_bytes : end] = piece  # a rest may overlap its new place, which a bytearray would not see
+        self.size_bytes = end
+
+    def cut(self, size_bytes: int) -> tuple[memoryview, memoryview]:
+        """The first bytes, and the rest. None of them is held from now on; they stay as they are until something is added."""
+        whole, self.size_bytes = memoryview(self._buffer)[: self.size_bytes], 0
+        return whole[:size_bytes], whole[size_bytes:]
 
 
 class LivePromise:

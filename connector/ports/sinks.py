@@ -161,6 +161,6 @@ class Downloads(Protocol):
         runs may end, and there is none after it. Of data without an end `enough` says where they end. What
         the provider brings has no `edr`. Raises ConnectorError."""
 
-    async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]]) -> Pull | None:
+    async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]], completed: bool = False) -> Pull | None:
         """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is
-        here stays. Raises ConnectorError."""
+        here stays. Of data without an end whose transfer was `completed` that says that more may have come. Raises ConnectorError."""

@@ -19,7 +19,7 @@ from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Sealed, read_header, read_sealed
 from connector.metering.live import LAST, read_etag
 from connector.metering.objects import WINDOW_BYTES, Manifest, kept
-from connector.odrl.counters import Tally
+from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import RECORD_COUNT
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
@@ -105,6 +105,26 @@ async def test_where_the_source_has_ended_so_does_the_answer_and_a_part_that_is_
                 await answer.read()
 
 
+async def test_who_asks_for_the_end_is_told_by_what_is_signed_that_there_is_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with client(tmp_path, "/lines?count=300") as at, asyncio.timeout(20):
+        await at.body("")
+        newest = checkpoints.read(notes.read(await at.body("/checkpoint")).text)
+        assert newest.extensions == ("end",)
+        assert await at.body(f"/checkpoint?after={newest.size}&end") == await at.body("/checkpoint")
+        first = checkpoints.read(notes.read(await at.body("/checkpoint?after=1&end")).text)
+        assert first.size > 1, "what there is comes before"
+        monkeypatch.setattr(live_api, "PATIENCE_SECONDS", 0.01)
+        assert await at.body(f"/checkpoint?after={newest.size}", 204) == b"", "others wait, as before"
+
+
+async def test_nobody_is_told_that_what_goes_on_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live_api, "PATIENCE_SECONDS", 0.01)
+    async with client(tmp_path, "/lines?pause=0.1") as at, asyncio.timeout(20):
+        await at.take(10)
+        assert checkpoints.read(notes.read(await at.body("/checkpoint")).text).extensions == ()
+        assert await at.body("/checkpoint?after=100000&end", 204) == b""
+
+
 @pytest.mark.parametrize(("path", "ending"), [("/lines?size=900", b"\n"), ("/events?size=900", b"\n\n")])
 async def test_as_many_records_leave_as_are_allowed_and_the_stream_ends_with_the_last(tmp_path: Path, path: str, ending: bytes):
     async with client(tmp_path, path) as at:
@@ -116,6 +136,25 @@ async def test_as_many_records_leave_as_are_allowed_and_the_stream_ends_with_the
                     data += piece
         assert data.endswith(ending)
         assert data.count(ending) == 321
+
+
+async def test_a_budget_ends_before_the_leaf_that_it_does_not_pay_for(tmp_path: Path):
+    """Nobody could sign for a part of one, so it would be had for nothing."""
+    budget = 700
+    async with client(tmp_path, "/lines?size=900") as at, asyncio.timeout(20):
+        at.rig.change(tallies=(Tally("/permission/0", "money", (budget,), Pricing(1, 0, ((RECORD_COUNT, 1),))),))
+        data = b""
+        async with at.get() as answer:
+            with suppress(aiohttp.ClientPayloadError):  # it is cut
+                async for piece in answer.content.iter_any():
+                    data += piece
+        assert at.rig.metering is not None
+        assert at.rig.metering.lives is not None
+        with at.rig.metering.lives.log_of(TRANSFER) as log:
+            assert log is not None
+            paid = max(last for last in range(1, log.leaves + 1) if log.records(1, last) <= budget)
+            assert (len(data), data.count(b"\n")) == (log.span(1, paid)[1], log.records(1, paid))
+        assert data, "a leaf has fewer records than that"
 
 
 async def test_what_a_stage_has_made_of_the_data_is_what_is_hashed_signed_and_sent_and_the_checkpoint_names_it(

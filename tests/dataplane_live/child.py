@@ -43,6 +43,13 @@ class Child:
         async with asyncio.timeout(30):
             assert await self.process.stdout.readline() == b"ready\n"
 
+    async def stop(self) -> None:
+        """As an operator does, or who runs it."""
+        if self.process is not None:
+            self.process.terminate()
+            assert await self.process.wait() == 0
+            self.process = None
+
     async def kill(self) -> None:
         """With SIGKILL."""
         if self.process is not None:

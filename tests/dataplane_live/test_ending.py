@@ -8,6 +8,7 @@ import pytest
 
 from connector.dataplane_live import ending as endings
 from connector.dataplane_live import flow as flows
+from connector.dataplane_live import taking
 from connector.dataplane_live.ending import Ending, read_ending, write_ending
 from connector.dataplane_live.flow import Flow
 from connector.errors import SourceFailed
@@ -170,7 +171,7 @@ async def test_somebody_who_signs_nothing_has_taken_it_some_time_after_it_has_le
             flow.left(0, 2)
         await asyncio.wait({ending}, timeout=0.05)
         assert not ending.done()
-        monkeypatch.setattr(flows, "UNSIGNED_SECONDS", 0.01)
+        monkeypatch.setattr(taking, "UNSIGNED_SECONDS", 0.01)
         with flow.reading():
             pass
         async with asyncio.timeout(SECONDS):
@@ -189,7 +190,7 @@ async def ended(flow: Flow, faucet: Faucet, *batches: bytes) -> None:
 
 @pytest.mark.asyncio
 async def test_the_last_bytes_alone_are_not_all_of_it_and_who_reads_the_rest_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(flows, "UNSIGNED_SECONDS", 0.01)
+    monkeypatch.setattr(taking, "UNSIGNED_SECONDS", 0.01)
     faucet = Faucet(waits=False)
     async with flowing(tmp_path / "x", faucet) as (flow, _):
         await ended(flow, faucet, b"a\nb\n")

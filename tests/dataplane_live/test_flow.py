@@ -16,6 +16,7 @@ from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import SOURCE_CANNOT_WAIT, Flow
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
+from connector.dataplane_live.taking import UNTAKEN_SECONDS, Taking
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Header
 from connector.ports import Stage
@@ -56,7 +57,8 @@ async def flowing(folder: Path, source: LiveSource, *stages: Stage, **limits: fl
     log = Growing(folder, "life") if os.path.exists(folder) else Growing.begin(folder, "life", HEADER)  # noqa: ASYNC240 - it is here
     cuts = Cuts()
     spool = Spool(folder, log.end)
-    made = Flow(log, spool, source, stages, cuts.cut, **limits)  # type: ignore[arg-type]
+    taking = Taking(log, limits.pop("untaken_seconds", UNTAKEN_SECONDS), limits.pop("waited_seconds", 0.0))
+    made = Flow(log, spool, source, stages, cuts.cut, taking=taking, **limits)  # type: ignore[arg-type]
     made.start()
     try:
         yield made, cuts

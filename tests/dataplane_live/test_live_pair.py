@@ -16,6 +16,8 @@ from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
 from connector.dataplane_live.spool import PREFIX
 from connector.dsp.messages import Kind
 from connector.intake import account, patience
+from connector.intake.attempts import OPEN_ENDED
+from connector.intake.beside import CHECKPOINT_BYTES_MAX, Beside
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from connector.settings.fields import MeteringSettings
@@ -53,7 +55,8 @@ async def follow(at: pair.Running | Child, name: str = "file", **bounds: float) 
 @asynccontextmanager
 async def both(tmp_path: Path, path: str = "/lines?size=500", **members: Any) -> AsyncIterator[pair.Pair]:
     async with upstream.running() as url, pair.pair(tmp_path, store="sqlite") as two:
-        await publish(two.provider, url + path, **(resumable(path) | members))
+        since = {} if "count" in path and path.startswith("/lines") else resumable(path)
+        await publish(two.provider, url + path, **(since | members))
         yield two
 
 
@@ -115,7 +118,7 @@ async def test_what_never_ends_is_taken_until_there_is_enough_and_both_counts_ar
         await two.provider.until(Kind.TRANSFER, theirs.transfer, lambda p: p.state == "COMPLETED")
 
 
-async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_both_are_told_why_there_is_no_more(
+async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_completed_if_it_is_all_and_both_are_told_why_if_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(account, "QUIET_SECONDS", 0.05)
@@ -126,16 +129,49 @@ async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_both_
             body = {"title": "n", "source": {"type": "http-stream", "url": f"{url}/lines?count=500{how}"}, "policies": [terms]}
             await two.provider.asked("PUT", f"/datasets/{pair.quoted(dataset)}", body, status=201)
             order = await pulled(two.consumer, "hospital", dataset, ending)
-            assert (order["stage"], order["reasons"]) == ("done", [f"the provider ended the transfer: {ending.reason}"])
+            said = [] if ending is Ending.ENDED else [f"the provider ended the transfer: {ending.reason}"]
+            assert (order["stage"], order["reasons"]) == ("done", said)
             assert numbers(two.consumer, ending) == list(range(1, 501))
             ours, theirs = await accounts(two, order["transfer"])
             assert (ours.counts, ours.counts.records, ours.attested, theirs.attested) == (theirs.counts, 500, "both", "both")
-            process = await two.provider.connector.store.process(Kind.TRANSFER, theirs.transfer)
-            assert process is not None
-            assert (process.detail["code"], process.detail["reasons"]) == (ending, [ending.reason])
+            process = await two.provider.until(Kind.TRANSFER, theirs.transfer, lambda p: p.final)
+            found = process.state, process.detail.get("code"), process.detail.get("reasons")
+            assert found == (("COMPLETED", None, None) if ending is Ending.ENDED else ("TERMINATED", ending, [ending.reason]))
             path = f"/agreements/{pair.quoted(order['agreement'])}/invoice?from=2020-01-01&to=2100-01-01"
             bills = [await each.asked("GET", path) for each in (two.provider, two.consumer)]
             assert [bill["total"] for bill in bills] == ["16.65", "16.65"]
+
+
+async def test_a_consumer_that_asks_for_no_end_hears_of_it_by_the_completion_and_keeps_all_that_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(account, "QUIET_SECONDS", 0.05)
+
+    async def before(beside: Beside, leaves: int) -> bytes | None:
+        return await beside._get(f"{beside._base}/checkpoint?after={leaves}", CHECKPOINT_BYTES_MAX) or None
+
+    monkeypatch.setattr(Beside, "checkpoint_after", before)
+    async with both(tmp_path, "/lines?count=500") as two:
+        order = await ended(two.consumer, await follow(two.consumer))
+        assert (order["stage"], order["reasons"]) == ("done", [OPEN_ENDED])
+        assert numbers(two.consumer) == list(range(1, 501))
+        ours, theirs = await accounts(two, order["transfer"])
+        assert ours.counts == theirs.counts
+        await two.provider.state(Kind.TRANSFER, theirs.transfer, "COMPLETED")
+
+
+async def test_what_an_operator_of_the_provider_completes_in_the_middle_is_kept_and_not_taken_for_all(tmp_path: Path):
+    async with both(tmp_path, "/lines?pause=0.005&size=500") as two:
+        id = await follow(two.consumer)
+        await until(two.consumer, "receipt-signed", 2)
+        (transfer,) = await two.provider.connector.store.open_transfers()
+        await two.provider.asked("POST", f"/transfers/{pair.quoted(transfer.pid)}/complete")
+        order = await ended(two.consumer, id)
+        assert (order["stage"], order["reasons"]) == ("done", [OPEN_ENDED])
+        ours, theirs = await accounts(two, order["transfer"])
+        assert ours.counts == theirs.counts
+        assert ours.counts.records == len(numbers(two.consumer))
+        assert without_gaps(numbers(two.consumer))
 
 
 async def stop(at: pair.Running | Child, id: str) -> dict[str, Any]:
@@ -207,7 +243,7 @@ async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(
 @pytest.mark.slow
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("victim", ["provider", "consumer"])
-async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_twice(tmp_path: Path, victim: str):
+async def test_whoever_is_killed_or_stopped_goes_on_without_a_gap_and_nothing_is_counted_twice(tmp_path: Path, victim: str):
     one, other = (
         pair.site(tmp_path / "hospital", "hospital", store="sqlite"),
         pair.site(tmp_path / "biopharma", "biopharma", store="sqlite"),
@@ -223,9 +259,9 @@ async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_tw
             await publish(provider, url + path, **resumable(path))
             id = await follow(consumer)
             fact = "receipt-signed" if victim == "provider" else "ack-signed"
-            for _ in range(2):
+            for gone in (child.kill, child.stop):
                 await until(alive, fact, 2)
-                await child.kill()
+                await gone()
                 await child.start()
             await until(alive, fact, 2)
             order = await stop(consumer, id)

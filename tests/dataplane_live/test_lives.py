@@ -332,11 +332,15 @@ async def test_what_nothing_more_will_come_of_ends_after_a_start_though_nobody_a
     async def over(*words: str) -> None:
         told.put_nowait(words)
 
+    async def complete(*words: str) -> None:
+        told.put_nowait(("completed", *words))
+
     store = await kept(tmp_path, ends=ends, signed=signed)
-    async with living(tmp_path, faucet := Faucet(waits=False), over=over, **limits) as lives:
+    async with living(tmp_path, faucet := Faucet(waits=False), over=over, complete=complete, **limits) as lives:
         assert await lives.sweep(store) == 0
+        how = "completed" if said is Ending.ENDED else Kind.TRANSFER
         async with asyncio.timeout(10):
-            assert await told.get() == (Kind.TRANSFER, TRANSFER, said.reason, said)
+            assert await told.get() == (how, TRANSFER, said.reason, said)
         assert faucet.followed == []
 
 
@@ -348,7 +352,7 @@ async def test_the_time_for_the_rest_goes_on_over_a_start_and_leaves_an_hour_aft
     async with living(tmp_path, Faucet(waits=False)) as lives:
         await lives.sweep(store)
         flow = await lives.of(PERMIT)
-        left = flow._taken_at + lives.untaken_seconds - monotonic()
+        left = flow.taking.taken_at + lives.untaken_seconds - monotonic()
         assert left == pytest.approx(lives_module.BACK_SECONDS, abs=60)
 
 

@@ -17,6 +17,9 @@ OTHERS = st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126), mi
 def test_stages_come_through_a_checkpoint_in_order_and_lines_of_others_beside_them(names: list[str], others: list[str]):
     written = Checkpoint("origin", 7, b"r" * 32, (*others, *passed.write(names)))
     assert passed.read(checkpoints.read(written.text).extensions) == tuple(names)
+    assert passed.ends(written.extensions) == ("end" in others)
+    assert passed.read(passed.write(names, end=True)) == tuple(names)
+    assert passed.ends(passed.write(names, end=True))
 
 
 @pytest.mark.parametrize("name", ["", "two words", "line\nfeed", "x" * 129, "\u00e9"])

@@ -1,0 +1,66 @@
+"""What a consumer has of a live log, as far as the provider can know, and so when a transfer is over whose source has ended.
+
+Who signs has what was signed for. Of one who signs nothing it is what has left, each byte of it: the last ones alone are not all. Whoever
+takes no more is waited for as long as the rest is kept, from the last that was taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+from connector.dataplane.coverage import Coverage, add
+from connector.dataplane_live.ending import Ending
+from connector.dataplane_live.growing import Growing
+from connector.metering.content import SIZE_MAX
+
+UNTAKEN_SECONDS: Final = 604_800.0  # that the rest of a log that has ended is kept for a consumer who takes nothing more of it
+UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for a consumer that was killed before its first receipt
+TOLD_SECONDS: Final = 300.0  # for a consumer that asks for the end, and has signed for all, to say itself that it has all of it
+
+
+class Taking:
+    """The consumer of `log`. Nothing more was taken for `waited_seconds` before, of the `untaken_seconds` for which it is waited for."""
+
+    def __init__(self, log: Growing, untaken_seconds: float = UNTAKEN_SECONDS, waited_seconds: float = 0.0) -> None:
+        self._log, self.untaken_seconds, self.taken_at = log, untaken_seconds, monotonic() - waited_seconds
+        self._left = Coverage(log.etag, SIZE_MAX)
+        self.signs = False  # the consumer, who then says itself what it has
+        self.asks_end = False  # and hears by what is signed that it has all
+        self.readers, self.signed_bytes = 0, 0
+        self.lost = False  # what it lacks, so that nobody is waited for
+        self.news = asyncio.Event()
+
+    def left(self, first: int, length: int) -> None:
+        """So many bytes from `first` on have left."""
+        before, self._left = self._left, add(self._left, first, length)
+        if self._left != before:
+            self.taken_at = monotonic()
+
+    def signed_for(self, offset: int) -> None:
+        """The consumer signs, and has signed for what lies before `offset`."""
+        if offset > self.signed_bytes:
+            self.signed_bytes, self.taken_at = offset, monotonic()
+        self.signs = True
+        self.news.set()
+
+    async def over(self, ending: Ending) -> Ending:
+        """How a transfer ends whose source has ended so, once nobody needs anything of it any more: all is signed for; or each byte has
+        left, and nobody who signs has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is kept."""
+        end = self._log.end
+        while not self.lost and not (self.signs and self.signed_bytes >= end):
+            all_left = not (self.signs or self.readers) and (not end or self._left.ranges == ((0, end),))
+            seconds = UNSIGNED_SECONDS if all_left else self.taken_at + self.untaken_seconds - monotonic()
+            if seconds <= 0:
+                return Ending.UNTAKEN
+            self.news.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.news.wait()
+            except TimeoutError:
+                if all_left:
+                    return ending
+        if ending is Ending.ENDED and self.asks_end and not self.lost:
+            await asyncio.sleep(TOLD_SECONDS)
+        return Ending.BROKE_OFF if self.lost else ending
