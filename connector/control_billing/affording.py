@@ -8,8 +8,8 @@ run beside each other cannot take the end of it from one another. What its meter
 What was delivered under the agreement counts: data of which some has come, and not all, are taken to be fetched to their end, for the
 price of the rest. What another transfer had on its way when it ended, and which was not signed for, may have to come again: it is set
 aside as well, as far as it is there, and keeps no transfer from its start while what was paid for it is on its way back (`owed`). Where
-the price is not known (live data, an index that is not at hand) a budget is spent to its last part, as quotas of bytes and records are:
-they say how much may be taken, not of what, and who takes a part has what it was worth.
+the price is not known (an index that is not at hand) a budget is spent to its last part, as quotas of bytes and records are: they say how
+much may be taken, not of what, and who takes a part has what it was worth. Live data end before the first leaf that it does not pay for.
 """
 
 from __future__ import annotations

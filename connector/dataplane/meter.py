@@ -115,6 +115,11 @@ class Meter:
         """Whether it has to see the bytes: records are counted."""
         return any(tally.operand == RECORD_COUNT or (tally.pricing and tally.pricing.rate(RECORD_COUNT)) for tally in self._tallies)
 
+    @property
+    def pays(self) -> bool:
+        """Whether what leaves is paid for out of a budget."""
+        return any(tally.pricing for tally in self._tallies)
+
     async def __aenter__(self) -> Self:
         if self.reads and self._records is None:
             raise Withdrawn(f"the records of `{self._media_type}` are not counted here", Code.OPERAND_UNSUPPORTED)

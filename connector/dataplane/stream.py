@@ -69,6 +69,9 @@ class Credit(Protocol):
     async def allow(self, offset: int, count: int, waits: Callable[[], None]) -> int:
         """How many of `count` bytes from `offset`, one at least, may leave now; `waits` is called before it waits. Raises Withdrawn."""
 
+    def undivided(self, offset: int) -> int:
+        """How many bytes from `offset` on leave together or not at all where they are paid for; 0 if any may."""
+
 
 class Representations:
     """Knows what leaves for a source and stages. With `logs` it is the content log that says so, made of what `opened` gives."""
@@ -198,10 +201,16 @@ async def stream(
                 raise SourceFailed("the source is no open file any more")
             taking = outlet.send_file(descriptor, offset, count)
         else:
-            piece = rest or await anext(output)
+            piece, rest = rest or await anext(output), b""
+            if whole := 0 if meter is None or credit is None or not meter.pays else min(credit.undivided(offset), end - offset):
+                while len(piece) < whole:
+                    piece += await anext(output)
+                piece, rest = piece[:whole], piece[whole:]
             count = len(piece) if credit is None else await credit.allow(offset, len(piece), outlet.push)
-            piece, rest = piece[:count], piece[count:]
+            piece, rest = piece[:count], piece[count:] + rest
             count = len(piece) if meter is None else await meter.allow(len(piece), piece)
+            while meter is not None and count < min(whole, len(piece)):
+                count += await meter.allow(len(piece) - count, piece[count:])
             piece, rest = piece[:count], piece[count:] + rest
             taking = outlet.write(piece)
         patience_seconds = stall_seconds * max(1.0, count / PIECE_BYTES)

@@ -167,6 +167,14 @@ class Account:
             self._mute = True
         return self.opened
 
+    def undivided(self, offset: int) -> int:
+        """How many bytes from `offset` on are of one leaf, of data without an end: nobody could sign for a part of it, so one that a budget
+        does not pay for must not leave. Of data with an end a budget pays for all, or they do not start."""
+        if self.log.root is not None:
+            return 0
+        begin, length = self._layout.span(*self._layout.touched(offset, 1))
+        return begin + length - offset
+
     async def allow_all(self, offset: int, count: int) -> None:
         """Have all of these bytes allowed, as `allow` does: of an answer that is written at once."""
         while count:
