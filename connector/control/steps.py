@@ -21,7 +21,7 @@ from connector.ports import Act, Approver, Ids
 from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
 
 NTH, FACTS = "nth", "facts"  # in the detail of a fact its number among those of its process; in that of the process the last of these
-NOTHING: Mapping[str, str] = {}
+NOTHING: Mapping[str, Any] = {}
 
 
 class Steps:
@@ -56,7 +56,9 @@ class Steps:
                 process = replace(process, detail=saying(process.detail, "us", act.code, act.reasons, act.grounds))
             out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace, version=(version or 0) + 1)
             process, rows, saves = out.process, (out.outbound,), (*saves, *out.saves)
-            evidence = (*evidence, *_sent(process, out.outbound, act, now, trace)) if out.outbound.act == "deliver" else evidence
+            if out.outbound.act == "deliver":
+                said: dict[str, Any] = {"code": act.code, "reasons": list(act.reasons)} if act.code else {}
+                evidence = (*evidence, fact(telemetry.SENT, process, now, act.move, **said))
         elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
             evidence = (*evidence, fact(telemetry.WAITING, process, now))
         begins = now + act.delay_seconds if act is not None else now  # what we put off ourselves is not time that the peer took
@@ -74,7 +76,7 @@ class Steps:
             saves=(process, *saves, *((inbox,) if inbox else ())),
             deletes=((Edr, process.pid),) if process.final and _holds_secrets(process) else (),
             outbox=rows,
-            settled=tuple(s for s in settled if s),
+            settled=tuple(filter(None, settled)),
             evidence=evidence,
         )
 
@@ -114,12 +116,9 @@ def _holds_secrets(process: Process) -> bool:
 
 def fact(what: str, process: Process, now: float, move: Move | None = None, digest: bytes | None = None, **detail: Any) -> Evidence:
     """An evidence row about a process, and a move in it; its trace goes with it."""
-    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, move, digest, _with_trace(detail))
-
-
-def _sent(process: Process, row: Outbound, act: Act, now: float, trace: str | None) -> tuple[Evidence, ...]:
-    detail = _with_trace({"code": act.code, "reasons": list(act.reasons)} if act.code else {})
-    return (Evidence(telemetry.SENT, process.kind, process.pid, process.peer, process.state, now, row.move, detail=detail),)
+    if trace := telemetry.traceparent.get():
+        detail["trace"] = trace[3:35]
+    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, move, digest, detail)
 
 
 def numbered(
@@ -129,9 +128,10 @@ def numbered(
     that is stored. So a file that leaves out what stands between others shows it (`evidence.held`). The first fact gets the `digests` of
     what the step has put on record."""
     last = before.get(FACTS, 0)
-    facts = [each.saying({NTH: number}) for number, each in enumerate(evidence, last + 1)]
-    if digests:
-        facts[0] = facts[0].saying({"digests": digests})
+    facts, more = [], {"digests": digests} if digests else NOTHING
+    for number, each in enumerate(evidence, last + 1):
+        facts.append(each.saying({NTH: number, **more}))
+        more = NOTHING
     return tuple(facts), {**detail, FACTS: last + len(facts)}
 
 
@@ -139,20 +139,18 @@ def _digests(before: Process | None, process: Process, saves: tuple[Record, ...]
     """The digests of what a step puts on record: terms, decision, agreement. So the ledger holds them, and nobody can say later that
     something else was decided."""
     known, known_id = (before.detail, before.agreement) if before else ({}, None)
-    told = {name: document for name in ("terms", "decision") if (document := process.detail.get(name)) is not known.get(name)}
+    told: dict[str, str] = {}
+    for name in ("terms", "decision"):
+        if (document := process.detail.get(name)) is not known.get(name):
+            told |= _digest(name, document)
     for each in saves:
         if isinstance(each, Agreement) and process.kind is Kind.NEGOTIATION and known_id != each.id:
-            told["agreement"] = each.document
-    return {name: said for name, document in told.items() if (said := _digest(document)) is not None}
+            told |= _digest("agreement", each.document)
+    return told
 
 
-def _digest(document: Mapping[str, Any] | None) -> str | None:
+def _digest(name: str, document: Mapping[str, Any] | None) -> Mapping[str, str]:
     try:
-        return None if document is None else write_bytes(digest_of_json(document))
+        return NOTHING if document is None else {name: write_bytes(digest_of_json(document))}
     except ValueError:  # JCS cannot say it (a number beyond 2^53), so no evidence file can either
-        return None
-
-
-def _with_trace(detail: Mapping[str, Any]) -> dict[str, Any]:
-    trace = telemetry.traceparent.get()
-    return {**detail, "trace": trace[3:35]} if trace else dict(detail)
+        return NOTHING

@@ -78,6 +78,7 @@ PATHS: dict[Move, tuple[str, str]] = {
 }
 
 PATH_CHARACTERS = "!$&'()*+,;=:@-._~"  # what a path segment may hold as it is (RFC 3986, pchar)
+SEGMENT = re.compile(rf"[A-Za-z0-9{re.escape(PATH_CHARACTERS)}]*")
 PROCESS_TYPE = {Kind.NEGOTIATION: "ContractNegotiation", Kind.TRANSFER: "TransferProcess"}
 ERROR_TYPE = {Kind.NEGOTIATION: "ContractNegotiationError", Kind.TRANSFER: "TransferError"}
 
@@ -94,7 +95,9 @@ def is_pid(value: object) -> bool:
 def path_of(move: Move, peer_pid: str | None) -> str:
     """Return the path below the peer's base to which `move` is posted; `peer_pid` is None for a first message."""
     first, later = PATHS[move]
-    return later.format(quote(peer_pid, safe=PATH_CHARACTERS)) if peer_pid else first
+    if not peer_pid:
+        return first
+    return later.format(peer_pid if SEGMENT.fullmatch(peer_pid) else quote(peer_pid, safe=PATH_CHARACTERS))
 
 
 @dataclass(frozen=True, slots=True)
