@@ -6,7 +6,6 @@ the caller's, do the pids fit, is it a repeat, does the table allow it, can its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -176,11 +175,12 @@ class Receiver:
         rows: tuple[Evidence, ...] = ()
         if received.settled and before.in_flight and not received.overruled:
             rows = (fact(telemetry.IMPLIED, before, now, before.in_flight),)
-        said: Mapping[str, Any] = {}
+        # With the reasons, as a digest without a salt would let anybody try what they were who sees the entry after they are erased.
+        said: dict[str, Any] = {"message": message.digest.hex()}
         if "code" in message.document or "reason" in message.document:
             code, reasons = wire.reasons_of(message.document)
-            said = {"code": code, "reasons": list(reasons)} if code or reasons else {}
-        return (*rows, fact(telemetry.RECEIVED, after, now, message.move, message.digest, **said))
+            said |= {"code": code, "reasons": list(reasons)} if code or reasons else {}
+        return (*rows, fact(telemetry.RECEIVED, after, now, message.move, **said))
 
 
 def _said(message: Message) -> str:

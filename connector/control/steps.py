@@ -114,11 +114,11 @@ def _holds_secrets(process: Process) -> bool:
     return process.kind is Kind.TRANSFER and process.role is Role.CONSUMER
 
 
-def fact(what: str, process: Process, now: float, move: Move | None = None, digest: bytes | None = None, **detail: Any) -> Evidence:
+def fact(what: str, process: Process, now: float, move: Move | None = None, **detail: Any) -> Evidence:
     """An evidence row about a process, and a move in it; its trace goes with it."""
     if trace := telemetry.traceparent.get():
         detail["trace"] = trace[3:35]
-    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, move, digest, detail)
+    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, move, None, detail)
 
 
 def numbered(

@@ -18,6 +18,7 @@ from connector.dsp.exchange import INITIAL
 from connector.dsp.messages import OTHER, Kind, Move, Role, path_of
 from connector.errors import Refused
 from connector.ports import Caller, Participant
+from connector.records.ledger import entry_of, hidden_of
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, refusing, request, say, scripted, seen, standing
 from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, negotiation, transfer
 
@@ -461,3 +462,13 @@ async def test_a_pid_that_comes_ahead_of_the_answer_to_ours_is_looked_up_only_if
     assert await store.process(N, process.pid) == process, "nothing has changed"
     taken = await say(at, Move.CONTRACT_OFFER, replace(process, peer_pid=fresh("theirs")), agreed)
     assert (taken.status, taken.json["state"], len(looked)) == (200, "OFFERED", 1)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_a_message_said_cannot_be_tried_on_its_entry_once_the_detail_is_erased(at: Desk):
+    process, agreed = await standing(at, T, "STARTED", P)
+    document = document_of(Move.SUSPENSION, process, agreed) | {"reason": ["born on 1 May 1953"]}
+    assert (await at.peer.send(at.us, "POST", path_of(Move.SUSPENSION, process.pid), document)).status == 200
+    (taken,) = [each for each in await at.us.evidence(process.pid) if each.what == telemetry.RECEIVED]
+    assert taken.detail["message"] == wire.digest(document).hex()
+    assert wire.digest(document).hex() not in entry_of(taken, hidden_of(b"salt", b"")).decode()
