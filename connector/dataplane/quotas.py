@@ -128,14 +128,18 @@ class Ledger:
 
     async def _balance_unsigned(self, agreement: str, transfer: str = "") -> None:
         usage = await self._store.usage(agreement)
-        takes = {
-            each.transfer: each.at for each in (usage.open if usage is not None else ()) if is_taken(each) and each.transfer != transfer
-        }
-        accounts = [account for other in takes if (account := await self._store.metered(other)) is not None and not account.sequence]
+        takes = [each for each in (usage.open if usage is not None else ()) if is_taken(each) and each.transfer != transfer]
+        others = dict.fromkeys(each.transfer for each in takes)
+        accounts = [account for other in others if (account := await self._store.metered(other)) is not None and not account.sequence]
         owing = zip(accounts, await self.owed(accounts), strict=True)  # together: there may be many, of many
-        over = {account.transfer for account, (_, stays) in owing if stays}
-        now = self._clock.now()
-        for other in [each for each, at in takes.items() if each in over or at + AGREED_SECONDS < now]:
+        over, now = {account.transfer: due for account, (due, stays) in owing if stays}, self._clock.now()
+
+        def goes_back(each: Reservation) -> bool:
+            """Not where that has gone back by now, and the rest is billed."""
+            due = over[each.transfer].get((each.rule, each.operand), 0) if each.transfer in over else -each.amount
+            return each.at + AGREED_SECONDS < now or (each.transfer in over and (not due or due != -each.amount))
+
+        for other in dict.fromkeys(each.transfer for each in takes if goes_back(each)):
             await self._balance(agreement, other)
 
     async def _balance(self, agreement: str, transfer: str) -> None:

@@ -477,6 +477,32 @@ async def test_what_was_signed_for_elsewhere_goes_back_in_the_write_in_which_it_
 
 
 @pytest.mark.asyncio
+async def test_what_is_signed_for_elsewhere_in_part_goes_back_in_part_and_is_not_looked_at_alone_at_each_end():
+    desk, holder, first = await over_with(0)
+    account = await desk.journal.store.metered(first.pid)
+    assert account is not None
+    await holder.close()
+    await desk.ledger.close()
+    usage = await desk.journal.store.usage(AGREEMENT)
+    assert usage is not None
+    rows = tuple(replace(each, at=SystemClock().now()) for each in usage.open)
+    unsigned = replace(account, sequence=0, asked=True, version=account.version + 1)
+    await desk.journal.store.commit(Changes(saves=(unsigned, replace(usage, open=rows, version=usage.version + 1))))
+    asked, left = list[int](), 120
+
+    async def in_part(accounts: Sequence[Metered]) -> list[tuple[Mapping[tuple[str, str], int], bool]]:
+        asked.append(len(accounts))
+        return [({(RULE, "money"): left}, True) for _ in accounts]
+
+    desk.ledger.owed = in_part
+    for left, looks in ((120, 2), (120, 1), (50, 2), (0, 2), (0, 1)):
+        asked.clear()
+        await desk.ledger.balance(AGREEMENT, "another that is over")
+        assert ((await stands(desk))[:2], len(asked)) == ((left, 0), looks)
+    assert (await stands(desk))[2] == 0
+
+
+@pytest.mark.asyncio
 async def test_after_a_crash_those_that_were_never_signed_are_looked_at_together():
     desk, holder, process = await over_with(150)
     await holder.close()
