@@ -213,6 +213,9 @@ class Lives:
         if flow.taking.readers and transfer not in self._stopped:  # it was started again meanwhile
             flow.start()
         if final and self._flows.get(transfer) is flow:
+            if not flow.taking.decided and (end := self._ends.pop(transfer, None)) is not None:
+                end.cancel()
+                await asyncio.gather(end, return_exceptions=True)
             flow.spool.empty()
             self._stopped.discard(transfer)
             telemetry.log.info("live transfer over", transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)

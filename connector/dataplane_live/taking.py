@@ -30,6 +30,7 @@ class Taking:
         self.asks_end = False  # and hears by what is signed that it has all
         self.readers, self.signed_bytes = 0, 0
         self.lost = False  # what it lacks, so that nobody is waited for
+        self.decided = False  # how the transfer is to end
         self.news = asyncio.Event()
 
     def left(self, first: int, length: int) -> None:
@@ -48,6 +49,11 @@ class Taking:
     async def over(self, ending: Ending) -> Ending:
         """How a transfer ends whose source has ended so, once nobody needs anything of it any more: all is signed for; or each byte has
         left, and nobody who signs has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is kept."""
+        found = await self._over(ending)
+        self.decided = True
+        return found
+
+    async def _over(self, ending: Ending) -> Ending:
         end = self._log.end
         while not self.lost and not (self.signs and self.signed_bytes >= end):
             all_left = not (self.signs or self.readers) and (not end or self._left.ranges == ((0, end),))

@@ -139,6 +139,21 @@ async def test_of_one_that_cannot_go_on_all_is_taken_in_while_it_is_suspended_an
     assert (told.empty(), faucet.followed) == (True, [None])
 
 
+async def test_nobody_waits_for_the_consumer_of_a_transfer_that_is_over(tmp_path: Path):
+    async with living(tmp_path, faucet := Faucet(waits=False)) as lives:
+        flow = await lives.of(PERMIT)
+        flow.start()
+        faucet.pour(b"a\n")
+        faucet.poured.put_nowait(None)
+        async with asyncio.timeout(10), aclosing(flow.pieces(0)) as pieces:
+            assert [piece async for piece in pieces] == [b"a\n"]
+        (waiting,) = lives._ends.values()
+        lives.committed(Changes(saves=(process("COMPLETED"),)), ())
+        async with asyncio.timeout(10):
+            await asyncio.wait({waiting})
+        assert waiting.cancelled()
+
+
 async def test_of_a_transfer_that_is_over_the_rows_stay_and_the_bytes_do_not(tmp_path: Path):
     faucet = Faucet()
     async with living(tmp_path, faucet) as lives:
