@@ -39,6 +39,7 @@ RECEIVED = "message-received"  # a peer's message was accepted; the state after 
 SENT = "message-sent"  # a message of ours is due for delivery
 ACKNOWLEDGED = "message-acknowledged"  # the peer took our message; the state after it
 REFUSED = "message-refused"  # the peer refused our message for good
+UNANSWERED = "message-unanswered"  # nobody took our message in its time; whether the peer has seen it is unknown
 IMPLIED = "message-implied"  # the peer's next message, or its state, proved that it had taken ours
 DEAD = "dead-letter"  # a delivery ran out of time or was refused; an operator has to look
 REPLAYED = "dead-letter-replayed"
@@ -82,7 +83,7 @@ WHATS = (
     STATEMENT, STATEMENT_AGREED, STATEMENT_DISPUTED, CLOSING, CLOSING_TAKEN, CLOSING_REFUSED,
     CLOSING_ANSWERED, CLOSING_TOLD, DISPUTE_SETTLED,
     CREDIT_RELEASED, REQUEST, MANIFEST_ACCEPTED, RECEIPT_SIGNED, LEG, RECEIPT_ACKNOWLEDGED, LEDGER_BEGUN, WITNESSED,
-    CONTRADICTED,
+    CONTRADICTED, UNANSWERED,
 )  # fmt: skip
 
 registry = CollectorRegistry()
@@ -162,7 +163,8 @@ index_bytes = Counter("qiao_index_bytes", "Bytes of data that were indexed", reg
 
 
 def count_message(type_: str, direction: str, outcome: str) -> None:
-    """Count a message; `type_` is a move, `direction` in or out, `outcome` accepted, replay, refused or unanswered."""
+    """Count a message; `type_` is a move, `direction` in or out, `outcome` accepted, replay, refused, unanswered
+    (an attempt) or given-up."""
     _messages.counts[type_, direction, outcome] += 1
 
 

@@ -395,7 +395,7 @@ async def test_one_trace_runs_through_a_whole_exchange_and_no_secret_with_it(tmp
     assert {file.stat().st_mode & 0o777 for file in files.values()} == {0o600}, "with whom we deal is nobody else's business"
 
 
-OUTCOMES = {"accepted", "replay", "refused", "unanswered"} | {"duplicate", "stale", "conflict"}  # of messages, and of receipts
+OUTCOMES = {"accepted", "replay", "refused", "unanswered", "given-up"} | {"duplicate", "stale", "conflict"}  # of messages, and of receipts
 
 
 @pytest.mark.asyncio

@@ -74,10 +74,10 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
 
 
 def saying(
-    detail: Mapping[str, Any], by: str, code: str | None, reasons: Sequence[str], grounds: Sequence[Mapping[str, Any]] = ()
+    detail: Mapping[str, Any], by: str | None, code: str | None, reasons: Sequence[str], grounds: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """The detail of a process with who has stopped it (`us` or `peer`) and why, in place of whatever was said before. `grounds` are the
-    reasons as data (`Decision.grounds`)."""
+    """The detail of a process with who has stopped it (`us` or `peer`; None: nobody has) and why, in place of whatever was said
+    before. `grounds` are the reasons as data (`Decision.grounds`)."""
     kept = {name: value for name, value in detail.items() if name not in SAID}
     said = {"code": code, "reasons": list(reasons), "ended_by": by}
     return kept | said | ({"grounds": list(grounds)} if grounds else {})

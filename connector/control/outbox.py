@@ -307,9 +307,10 @@ class Outbox:
     async def _refused(
         self, row: Outbound, code: str | None, reasons: tuple[str, ...], status: int | None, grounds: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        """Refused for good, or out of time: the process keeps what the peer said, the row becomes a dead letter unless it
+        """Refused for good, or out of time: the process keeps what was said, the row becomes a dead letter unless it
         is one that a peer may refuse (our termination, the start that only repeats the consumer's own)."""
-        telemetry.count_message(row.move, "out", "refused")
+        what, by, outcome = (telemetry.UNANSWERED, None, "given-up") if status is None else (telemetry.REFUSED, "peer", "refused")
+        telemetry.count_message(row.move, "out", outcome)
         said = list(reasons)
 
         async def step() -> Changes:
@@ -319,9 +320,9 @@ class Outbox:
             now = self._journal.clock.now()
             harmless = row.move.termination or (row.move is Move.START and process.resumed)
             after = exchange.refused(process, row.id) if status is not None or row.move.termination else exchange.unanswered(process)
-            detail = dict(process.detail) if harmless else saying(process.detail, "peer", code, reasons, grounds)
+            detail = dict(process.detail) if harmless else saying(process.detail, by, code, reasons, grounds)
             over = harmless or after.final
-            refused = fact(telemetry.REFUSED, after, now, row.move, code=code, reasons=said, status=status)
+            refused = fact(what, after, now, row.move, code=code, reasons=said, status=status)
             evidence = (refused,) if over else (refused, fact(telemetry.DEAD, after, now, row.move, reasons=said))
             changes = self._steps.changes(process, Reaction(replace(after, detail=detail)), now, evidence=evidence, ask=False)
             if over:

@@ -55,12 +55,14 @@ async def test_what_nobody_takes_in_its_time_is_a_dead_letter_that_an_operator_s
     stored = await hurried.us.connector.store.process(T, process.pid)
     assert stored is not None
     assert (stored.state, stored.in_flight) == ("STARTED", None), "whether the peer has seen it is unknown: the state stays"
+    view = await hurried.us.asked("GET", f"/transfers/{process.pid}")
+    assert (view["code"], view["ended_by"], view["suspended_by"]) == ("no-answer", None, "us"), "who gave no answer has refused nothing"
     await hurried.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
     done = await hurried.us.state(T, process.pid, "SUSPENDED")
     assert (done.detail["code"], done.detail["reasons"]) == ("operator", ["maintenance"]), "what failed before is no reason any more"
     assert await letters(hurried) == {}
     whats = [e.what for e in await hurried.us.evidence(process.pid)]
-    assert whats == [telemetry.SENT, telemetry.REFUSED, telemetry.DEAD, telemetry.REPLAYED, telemetry.ACKNOWLEDGED]
+    assert whats == [telemetry.SENT, telemetry.UNANSWERED, telemetry.DEAD, telemetry.REPLAYED, telemetry.ACKNOWLEDGED]
     assert (await hurried.us.manage("POST", f"/dead-letters/{letter['id']}/replay", {})).status == 409, "it is gone"
 
 

@@ -30,7 +30,7 @@ from tests.faults.ledger import (
 
 LOST, DOUBLED, UNEQUAL = "lost", "doubled", "unequal"
 SENT, RECEIVED = "message-sent", "message-received"
-CLOSED = ("message-acknowledged", "message-implied", "message-refused")  # what ends a message in flight, one of them
+CLOSED = ("message-acknowledged", "message-implied", "message-refused", "message-unanswered")  # what ends one in flight, one of them
 COMPLETION, TERMINATION = "TransferCompletionMessage", "TerminationMessage"
 STAGES = ("negotiate", "transfer", "download", "complete", "done")
 
