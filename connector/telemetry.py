@@ -325,7 +325,7 @@ class Tracing:
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
         if self._tracer is None:
-            found = _found(parent)
+            found = _TRACEPARENT.fullmatch(parent) if parent else None
             trace = found[1] if found else f"{getrandbits(128) or 1:032x}"
             flags = SAMPLED | NOT_HERE if found and found[3] != "00" and _flags(found, remote=kind is SpanKind.SERVER) else 0
             return _Running(f"00-{trace}-{getrandbits(64) or 1:016x}-0{flags}", None)
@@ -378,19 +378,14 @@ class _Above(NamedTuple):
         return otel.set_span_in_context(otel.NonRecordingSpan(above))
 
 
-# W3C Trace Context, 3.2.2 and 4.3: no version ff, no id of zeros; later versions may add fields behind the four.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
+# W3C Trace Context, 3.2.2 and 4.3: no version ff, no id of zeros; later versions than 00 may add fields behind the four.
+_TRACEPARENT = re.compile(r"(?!ff|00-.{53})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-[!-~]*)?")
 
 
 def _read(parent: str | None, *, remote: bool) -> _Above | None:
     """What a traceparent says, or None for what is none."""
-    found = _found(parent)
-    return _Above(found[1], found[2], _flags(found, remote=remote), remote) if found else None
-
-
-def _found(parent: str | None) -> re.Match[str] | None:
     found = _TRACEPARENT.fullmatch(parent) if parent else None
-    return None if found is None or (found[4] and found[0].startswith("00-")) else found
+    return _Above(found[1], found[2], _flags(found, remote=remote), remote) if found else None
 
 
 def _flags(found: re.Match[str], *, remote: bool) -> int:

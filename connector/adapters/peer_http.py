@@ -154,7 +154,7 @@ class HttpPeer:
     ) -> Reply:
         """See the port."""
         limit = self._answer_bytes_max if limit_bytes is None else limit_bytes
-        self.guard.check(url)
+        self._guard.check(url)
         begun = False
         try:
             where, request, tls = origin(url), written(method, url, headers, body), self._tls.now()
