@@ -54,7 +54,7 @@ def stated(
     journal.listen(stating.committed, Kind.TRANSFER)
     stack.push_async_callback(stating.close)
     closings = Closings(means, stating)
-    operations.sign_closing = closings.sign
+    operations.sign_closing, operations.stated = closings.sign, stating.stated
     journal.listen(closings.committed, Evidence)
     stack.push_async_callback(closings.close)
     return Stated(receipts, statements, stating, closings)

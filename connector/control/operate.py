@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,15 +45,12 @@ class Operations:
     def __init__(
         self, journal: Journal, steps: Steps, policies: Policies, catalogs: PeerCatalogs, identity: Identity, transfers: Transfers
     ) -> None:
-        self._journal = journal
-        self._store = journal.store
-        self._steps = steps
-        self._policies = policies
-        self._catalogs = catalogs
-        self._identity = identity
+        self._journal, self._store, self._steps = journal, journal.store, steps
+        self._policies, self._catalogs, self._identity = policies, catalogs, identity
         self._negotiations = negotiate.Negotiations(journal.store, policies, identity)
         self._transfers = transfers
         self.sign_closing: Callable[[Agreement], tuple[Evidence, ...]] = lambda _: ()  # what else is on record of one that we close
+        self.stated: Callable[[str], Awaitable[None]] | None = None  # waits for what both sides sign of transfers that have just ended
 
     def participant(self, name: str) -> Participant:
         """The participant with this id or name. Raises NotFound that names those that are known."""
@@ -145,6 +142,8 @@ class Operations:
         if found.ends is not None and found.ends <= now:
             raise Contradiction(f"agreement `{agreement}` has ended; negotiate a new one")
         peer = self.participant(found.peer)
+        if self.stated is not None:
+            await self.stated(agreement)
         return await self._begin(begin(self._steps.ids.new(), found, base_of(peer), format, now), Move.TRANSFER_REQUEST, key)
 
     async def close(self, id: str, reason: str) -> Agreement:

@@ -42,6 +42,7 @@ JWT: Final = "application/jwt"
 ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
 SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
 FIRST_PAUSE_SECONDS = 1.0  # between two attempts; doubles
+AWAITED_SECONDS = 5.0  # that a transfer which is to begin waits for those that ended so shortly before
 REMEDY: Final = "both sides bill by what was acknowledged; ask the provider's operator why it signs none, or for one of the whole period"
 FETCHING, PAGE = "download", 200  # the stage of an order that fetches; how many orders are read at once
 SETTLED_SECONDS: Final = 5  # after which the acks of a period are on record on both sides
@@ -155,6 +156,19 @@ class Stating:
         outcome = Outcome(own, code or await timed(self._means, (stored,), theirs))
         apart = (pid,) if outcome.disputed else ()
         await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], outcome, apart)
+
+    async def stated(self, agreement: str) -> None:
+        """Wait for the statements of those transfers of an agreement that have ended within AWAITED_SECONDS before all was signed
+        for, and no longer: then the provider's budget has back what they had on their way, and lets the next one begin."""
+        store, since = self._means.store, self._means.clock.now() - AWAITED_SECONDS
+        waits = list[asyncio.Task[None]]()
+        for pid, task in tuple(self._tasks.items()):
+            account, process = await store.metered(pid), await store.process(Kind.TRANSFER, pid)
+            left_off = account is not None and account.agreement == agreement and account.sequence and account.status != "complete"
+            if left_off and process is not None and process.updated > since:
+                waits.append(task)
+        if waits:
+            await asyncio.wait(waits, timeout=AWAITED_SECONDS)
 
     async def heard(self, pid: str) -> bool:
         """Whether the provider has the last receipt of ours for a transfer that is over: False only by what it has signed. Its ack says

@@ -26,6 +26,7 @@ from connector.records import Changes, Usage
 from connector.records.metering import Receipted
 from connector.settings.fields import MeteringSettings
 from tests import pair
+from tests.control_billing.test_streams import COUNTERSIGNED
 from tests.dataplane.rig import Counted, FakeIdentity, some_bytes
 from tests.free_ports import free_ports
 from tests.metering import rig
@@ -200,6 +201,32 @@ async def test_what_cancelled_orders_have_left_is_signed_for_once_and_costs_the_
         bills = [await at.asked("GET", f"{place}/invoice?from=2020-01-01&to=2100-01-01") for at in (both.provider, both.consumer)]
         assert bills[0] == bills[1], "what left before a first receipt that was lost is not billed beside what was signed for it later"
         assert (await both.provider.asked("GET", f"{place}/usage"))["counts"]["bytes"] == 3 * len(CONTENT)
+
+
+async def test_an_order_right_after_a_cancelled_one_is_not_denied_for_what_is_on_its_way_back(tmp_path: Path):
+    """All of it had left, and paid for by the last of the budget: until both have signed what came nothing of that is free."""
+    content = CONTENT[: 3 * CHUNK_BYTES]
+    async with slowly(tmp_path) as (both, slow):
+        budget = [money(f"{len(content) / 10**6}", operator="lteq"), COUNTERSIGNED]
+        rule = {"action": "use", "constraint": budget, "duty": [price("1", "megabyte")]}
+        await both.provider.publish(DATASET, {"@type": "Offer", "permission": [rule]}, content=content)
+        us, spent = both.consumer, asyncio.Event()
+
+        def look(changes: Changes, _evidence: Any) -> None:
+            if any(each.spent(*each.posted[0][:2]) == len(content) for each in changes.saves if isinstance(each, Usage) and each.posted):
+                spent.set()
+
+        both.provider.connector.journal.listen(look)
+        wish = {"peer": "hospital", "dataset": DATASET, "out": str(us.site.root / "out" / "file")}
+        order = await us.asked("POST", "/pulls", wish, status=201)
+        await slow.after(CHUNK_BYTES)
+        async with asyncio.timeout(pair.WAIT_SECONDS):
+            await spent.wait()
+        await us.asked("POST", f"/pulls/{order['id']}/cancel", {"reason": "enough for now"})
+        slow.go_on()
+        done = await ended(us, (await us.asked("POST", "/pulls", wish, status=201))["id"])
+        assert done["stage"] == "done", done
+        assert (us.site.root / "out" / "file").read_bytes() == content
 
 
 async def left(*, acked: bool, heard: Callable[[str], Awaitable[bool]] | None = None) -> Means:
