@@ -34,6 +34,7 @@ IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state 
 ORDERED, TAKES_OVER = "pull", "takes_over"  # a stage of an order of the consumer's, and where it goes on from
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
 TERMINATED, TERMINATION = "TERMINATED", "TransferTerminationMessage"
+DISCARDED: Final = "dead-letter-discarded"  # a letter that changes no process any more
 NTH: Final = "nth"  # in the detail of a fact: its number among those of its process
 AGREEMENT_CLOSED = "AGREEMENT_CLOSED"  # `odrl.codes`: what a provider says of an agreement that it has closed
 
@@ -108,7 +109,7 @@ def _process(case: Case, found: Ledgers, at: Member) -> None:
 def _whole(case: Case, found: Ledgers, pid: str) -> None:
     """Whether no fact of a process is missing before another one: they are numbered (`control.steps`). One whose detail was erased may
     have had the number that is missing; those that change no process have no number, and no state."""
-    last, erased = 0, 0
+    last, erased, whole = 0, 0, True
     for fact in found.facts[pid]:
         if fact.detail is None:
             erased += fact.state is not None
@@ -116,6 +117,10 @@ def _whole(case: Case, found: Ledgers, pid: str) -> None:
             if not last < number <= last + 1 + erased:
                 case.fault("entry-missing", fact.member, "/detail", number=number, last=last)
             last, erased = number, 0
+        else:
+            whole = whole and (fact.state is None or fact.what == DISCARDED)
+    if last and whole:
+        found.numbered.add(pid)
 
 
 def _code(case: Case, found: Ledgers, at: Member) -> None:

@@ -70,7 +70,8 @@ class Ledgers:
     lost (the provider's pids), behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is
     not known here, by whose they are. `answers` of the provider with data are proven to be its own, `asked` of them with the requests of
     the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over. `requests` of the
-    consumer for data, and answers of its `sinks`, are proven to be its own: of which transfer, and when (POSIX seconds)."""
+    consumer for data, and answers of its `sinks`, are proven to be its own: of which transfer, and when (POSIX seconds). `numbered` are
+    the pids of processes of which no fact is missing before another one."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class Ledgers:
     requests: list[tuple[str, int]] = field(default_factory=list)
     sinks: list[tuple[str, int]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)
+    numbered: set[str] = field(default_factory=set)
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 

@@ -254,9 +254,11 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: 
     word = "nobody has signed that they are"
     if attested is not None:
         word = f"it has signed at {rfc3339(attested)} that they are, which is its word"
+    moved = {pid for pid, facts in logs.facts.items() if any(fact.state is not None for fact in facts)}
+    before = ", but no message before one that is there, as they are numbered" if moved and moved <= logs.numbered else ""
     texts.append(
         f"that these are all transfers of the agreement, and all entries about it: {case.exporter} may have left out some, such as how"
-        f" something ended; {word}, and its other exports and that of {case.counterparty} show"
+        f" something ended{before}; {word}, and its other exports and that of {case.counterparty} show"
     )
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")

@@ -148,6 +148,7 @@ async def test_everything_on_record_of_the_agreement_is_in_the_file_once(exchang
 async def test_what_an_exporter_with_its_key_leaves_out_of_the_middle_is_found_in_that_one_file(exchange: Exchange):
     at = exchange.both.consumer
     data, key = await exchange.export(at), keys.Keys(at.site.settings.keys.directory, at.site.id).active(time.time())
+    assert any("but no message before one that is there" in text for text in verify(data).unproven)
     for pid in (members(data, "agreement")[0]["negotiation"], exchange.transfers[at.site.name]):
         messages = [
             each["sequence"] for each in members(data, "entry") if each["pid"] == pid and each["body"] and '"state":"' in each["body"]
