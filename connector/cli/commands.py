@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import sys
@@ -92,6 +93,7 @@ app["--help"].group = app["--version"].group = options
 
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run one command (default: that of this process) and return its exit code."""
+    show.take_anything()
     try:
         result = app(arguments)
         sys.stdout.flush()
@@ -105,7 +107,11 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         return NOT_UNDERSTOOD
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output (`head`) has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else what is left of it fails again as the process ends
+        if error.errno == errno.ENOSPC:  # and of a broken pipe whoever read it (`head`) has enough
+            show.note(f"connector: the output cannot be written: {error.strerror}; make room, or send it elsewhere")
         return FAILED
     return result if isinstance(result, int) else DONE

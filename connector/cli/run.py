@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import ssl
 import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from connector.cli.session import Common, read_settings
 from connector.errors import SettingsError
 
 if TYPE_CHECKING:
+    import ssl
+
     from connector.settings import Settings
 
 
@@ -39,6 +40,8 @@ def loading() -> Iterator[None]:
     ready. And aiohttp makes two TLS contexts as it is imported, into each of which it reads all authorities of the system, which takes
     another tenth: nobody here dials with them (`adapters_streams.dialled.client_tls`), and without authorities they believe nobody.
     """
+    import ssl  # not for those who only ask for help
+
     gc.disable()
     ssl.SSLContext.set_default_verify_paths = _none_read  # type: ignore[assignment]  # which it inherits
     try:

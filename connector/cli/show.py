@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +29,17 @@ BYTES_STEP = 1000
 Cell = str | int | float | bool | None
 
 
+def take_anything() -> None:
+    """Let both outputs take any text: what a terminal without Unicode does not have becomes a question mark, and what is written to an
+    output that whoever began us has closed goes nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def clean(text: object) -> str:
     """`text` as one line that a terminal only prints: no escape sequences, no control, invisible or reordering characters."""
     seen = UNSEEN.sub(lambda found: " " if found[0] in "\t\n\r" else "", ESCAPES.sub("", str(text)))
@@ -37,7 +50,8 @@ def document(value: Any) -> None:
     """Print a value as JSON, the same members as the management API has."""
     import msgspec
 
-    text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2)
+    plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")  # a question mark would be another value
+    text = json.dumps(msgspec.to_builtins(value), ensure_ascii=plain, indent=2)
     print(re.sub(UNSEEN, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text))
 
 

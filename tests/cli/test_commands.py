@@ -1,5 +1,6 @@
 """The tree of commands: exit codes, help, and the time until it shows."""
 
+import io
 import resource
 import subprocess
 import sys
@@ -114,3 +115,24 @@ def test_a_reader_that_has_enough_is_no_error():
     done = subprocess.run(["sh", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
     assert done.stdout.startswith("Usage:")
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_unicode_gets_a_question_mark_and_not_a_trace(monkeypatch: pytest.MonkeyPatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    assert commands.run_command_line(["--help"]) == 0
+    assert b"Qiao ?: a connector" in printed.getvalue()
+
+
+def test_a_disk_that_is_full_is_one_line_with_what_was_not_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert commands.run_command_line(["--help"]) == 1
+    said = "connector: the output cannot be written: No space left on device; make room, or send it elsewhere\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_output_that_is_closed_takes_nothing_and_harms_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert commands.run_command_line(["--help"]) == 0
+    sys.stdout.close()

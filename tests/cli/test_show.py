@@ -1,8 +1,9 @@
 """Output: foreign text is only ever text, tables line up, JSON stays JSON."""
 
 import json
+import sys
 import unicodedata
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from hypothesis import example, given
@@ -53,6 +54,14 @@ def test_json_keeps_foreign_text_but_cannot_move_the_cursor(capsys: pytest.Captu
     assert json.loads(printed) == value
     assert "桥" in printed
     assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+
+
+def test_json_is_the_same_value_on_a_terminal_without_unicode(monkeypatch: pytest.MonkeyPatch):
+    printed = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(printed, encoding="latin-1", errors="replace"))
+    show.document({"title": "心率 \U0001f493 é"})
+    sys.stdout.flush()
+    assert json.loads(printed.getvalue().decode("ascii")) == {"title": "心率 \U0001f493 é"}
 
 
 def test_a_table_in_a_pipe_has_one_line_for_a_row(capsys: pytest.CaptureFixture[str]):
