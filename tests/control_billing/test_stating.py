@@ -5,12 +5,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from connector import telemetry
+from connector.adapters.memory import MemoryStore
+from connector.control.journal import Journal
 from connector.control_billing import stating
+from connector.control_billing.statements import Means
+from connector.control_billing.stating import Stating
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, NotFound, PeerFailed
 from connector.intake.account import Account
@@ -23,7 +28,8 @@ from connector.ports import Reply
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 from tests import pair
-from tests.dataplane.rig import ShiftedClock, some_bytes
+from tests.dataplane.rig import Counted, FakeIdentity, ShiftedClock, some_bytes
+from tests.metering import rig
 from tests.metering_bills.priced import price
 from tests.test_app import pulled
 
@@ -453,3 +459,36 @@ async def test_nothing_is_stated_while_what_came_before_the_end_is_still_being_s
         mine = await fact(both.consumer, process.pid, *SAID)
         assert mine.what == "statement-agreed"
         assert kept(Statement, mine.entry or "").totals.bytes == 1_500_000 // CHUNK_BYTES * CHUNK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("changed", "ago", "waits"),
+    [
+        ({}, 1.0, True),
+        ({"status": "complete"}, 1.0, False),
+        ({"agreement": "urn:other"}, 1.0, False),
+        ({"sequence": 0}, 1.0, False),
+        ({}, stating.AWAITED_SECONDS + 1.0, False),
+    ],
+    ids=["left off", "all signed for", "of another agreement", "never signed", "long ago"],
+)
+async def test_a_transfer_that_begins_waits_for_what_has_just_ended_and_may_give_money_back(
+    changed: dict[str, Any], ago: float, waits: bool
+):
+    store, clock, stated = MemoryStore(), ShiftedClock(), asyncio.Event()
+
+    class Slow(Stating):
+        async def settle(self, pid: str) -> None:
+            await stated.wait()
+
+    means = Means(store, Journal(store, clock).decide, FakeIdentity(rig.CONSUMER), clock, Counted(), cast(Any, None))
+    slow = Slow(means, cast(Any, None), cast(Any, None), 1.0)
+    ended = Process(Kind.TRANSFER, "t1", Role.CONSUMER, rig.PROVIDER, "https://p", "TERMINATED", "t", version=1, updated=clock.now() - ago)
+    account = replace(rig.account(Role.CONSUMER), transfer="t1", agreement="urn:a", sequence=1, version=1)
+    await store.commit(Changes(saves=(ended, replace(account, **changed))))
+    slow.committed(Changes(saves=(ended,)), ())
+    begins = asyncio.create_task(slow.stated("urn:a"))
+    assert bool((await asyncio.wait({begins}, timeout=0.05))[1]) == waits
+    stated.set()
+    await begins
+    await slow.close()
