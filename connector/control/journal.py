@@ -53,14 +53,18 @@ class Journal:
 
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         """Write all or nothing; durable on return. A crash before: nothing was said. After: the rows speak for us."""
-        # Measured before the disk is waited for: the store is about to read the same.
-        sizes = {record.pid: _size_bytes(record) for record in changes.saves if isinstance(record, Process) and not record.final}
+        sizes: dict[str, int] = {}
+        for record in changes.saves:  # measured before the disk is waited for: the store is about to read the same
+            if isinstance(record, Process) and not record.final:
+                sizes[record.pid] = PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(record.detail))
         result = await self.store.commit(changes)
         if isinstance(result, Conflict):
             for expect in changes.expects:
                 self._recent.forget(str(expect.key))
             return result
-        about: set[Topic] = {of for of, _ in changes.deletes}
+        about: set[Topic] = set()
+        for of, _ in changes.deletes:
+            about.add(of)
         for record in changes.saves:
             if isinstance(record, Process):
                 if (size_bytes := sizes.get(record.pid)) is None:  # no message of it is on its way any more
@@ -295,10 +299,6 @@ def _tell(over: asyncio.Future[Process | None], until: Callable[[Process], bool]
             over.set_result(process)
     except Exception as error:  # of whoever waits: what was committed is told to all others
         over.set_exception(error)
-
-
-def _size_bytes(process: Process) -> int:
-    return PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(process.detail))
 
 
 def _end(over: asyncio.Future[None]) -> None:

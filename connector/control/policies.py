@@ -172,16 +172,16 @@ class Policies:
         read = self.read(document)
         if isinstance(read.policy, PolicyError):
             return not_understood(read.policy)
+        policy, alike = read.policy, alike_of(read.policy)
+        key: tuple[Any, ...] | None = None
+        if not (used or performed) and timeless(policy) and (policy.kind != "Agreement" or alike is not None):
+            key = (alike or read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
+            if (known := self._verdicts.get(key)) is not None:
+                return _again(*known, read, policy, now)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
-        policy, alike = read.policy, alike_of(read.policy)
-        if used or performed or not timeless(policy) or (policy.kind == "Agreement" and alike is None):
-            return self._verdict(read, policy, request, claims, now, used or {}, performed)
-        key = (alike or read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
-        if (known := self._verdicts.get(key)) is not None:
-            return _again(*known, read, policy, now)
-        verdict = self._verdict(read, policy, request, claims, now, {}, ())
-        if verdict.code != Code.EVALUATION_FAILED and (alike is None or policy.id not in repr(key)):  # what names it is no other's
+        verdict = self._verdict(read, policy, request, claims, now, used or {}, performed)
+        if key and verdict.code != Code.EVALUATION_FAILED and (alike is None or policy.id not in repr(key)):  # what names it is no other's
             kept = verdict, naming(verdict.document, policy.id) if alike else ()
             self._verdicts.put(key, kept, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
         return verdict
