@@ -229,7 +229,8 @@ class Flow:
         """The size of a checkpoint of more than `leaves` leaves, and at most `window_bytes` beyond them, which fits into any credit: it is
         waited for; or for somebody who asks for the `end` that these are all. None if there is none after `seconds`, or the log is left
         alone meanwhile."""
-        self.taking.asks_end |= end
+        if end:
+            self.taking.asks_end()
         try:
             async with asyncio.timeout(seconds), self._news:
                 await self._news.wait_for(lambda: self.signed > leaves or self._stopped or (end and self.whole == leaves))

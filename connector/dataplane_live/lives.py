@@ -259,6 +259,7 @@ class Lives:
             self._addresses[transfer] = {}  # who asks has its source looked at, as it may have to send again what was lost
             if same(stored, log) and stored is not None:
                 flow.heard(stored)
+                flow.taking.asks_end()  # if it can: it was not told yet, and its transfer does not end before it is back
         else:
             log.close(durable=True)
 

@@ -7,6 +7,7 @@ takes no more is waited for as long as the rest is kept, from the last that was 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -17,6 +18,7 @@ from connector.metering.content import SIZE_MAX
 
 UNTAKEN_SECONDS: Final = 604_800.0  # that the rest of a log that has ended is kept for a consumer who takes nothing more of it
 UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for a consumer that was killed before its first receipt
+ASK_SECONDS: Final = 10.0  # for one that has signed for all to ask for the end: it may have been cut, or we have just started
 TOLD_SECONDS: Final = 300.0  # for a consumer that asks for the end, and has signed for all, to say itself that it has all of it
 
 
@@ -27,8 +29,8 @@ class Taking:
         self._log, self.untaken_seconds, self.taken_at = log, untaken_seconds, monotonic() - waited_seconds
         self._left = Coverage(log.etag, SIZE_MAX)
         self.signs = False  # the consumer, who then says itself what it has
-        self.asks_end = False  # and hears by what is signed that it has all
         self.readers, self.signed_bytes = 0, 0
+        self._asks = asyncio.Event()
         self.lost = False  # what it lacks, so that nobody is waited for
         self.decided = False  # how the transfer is to end
         self.news = asyncio.Event()
@@ -38,6 +40,10 @@ class Taking:
         before, self._left = self._left, add(self._left, first, length)
         if self._left != before:
             self.taken_at = monotonic()
+
+    def asks_end(self) -> None:
+        """The consumer hears by what is signed that it has all of it."""
+        self._asks.set()
 
     def signed_for(self, offset: int) -> None:
         """The consumer signs, and has signed for what lies before `offset`."""
@@ -67,6 +73,9 @@ class Taking:
             except TimeoutError:
                 if all_left:
                     return ending
-        if ending is Ending.ENDED and self.asks_end and not self.lost:
-            await asyncio.sleep(TOLD_SECONDS)
+        if ending is Ending.ENDED and self.signs and not self.lost:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ASK_SECONDS):
+                    await self._asks.wait()
+                await asyncio.sleep(TOLD_SECONDS)
         return Ending.BROKE_OFF if self.lost else ending

@@ -22,6 +22,7 @@ SECONDS = 20.0
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows, "SEAL_SECONDS", 0.05)
     monkeypatch.setattr(flows, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(taking, "ASK_SECONDS", 0.01)
 
 
 async def over(flow: Flow) -> Ending:

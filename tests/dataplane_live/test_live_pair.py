@@ -11,10 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from connector import app
+from connector.dataplane.edr import read_address
+from connector.dataplane_live import taking
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
 from connector.dataplane_live.spool import PREFIX
-from connector.dsp.messages import Kind
+from connector.dsp import wire
+from connector.dsp.messages import Kind, Move, Role
 from connector.intake import account, patience
 from connector.intake.attempts import OPEN_ENDED
 from connector.intake.beside import CHECKPOINT_BYTES_MAX, Beside
@@ -142,6 +146,30 @@ async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_compl
             assert [bill["total"] for bill in bills] == ["16.65", "16.65"]
 
 
+async def test_a_consumer_that_signs_nothing_and_has_read_all_of_it_is_told_that_the_transfer_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(taking, "UNSIGNED_SECONDS", 0.05)
+    async with upstream.running() as url, pair.desk(tmp_path, approver=app.Automatic(0)) as desk:
+        agreed = pair.agreement(desk.us, desk.peer, Role.PROVIDER)
+        body = {"title": "n", "source": {"type": "http-stream", "url": url + "/lines?count=500"}, "policies": [pair.OPEN]}
+        await desk.us.asked("PUT", f"/datasets/{pair.quoted(agreed.dataset)}", body, status=201)
+        await desk.us.connector.journal.commit(Changes(saves=(agreed,)))
+        wish = {"agreementId": agreed.id, "format": "HttpData-PULL", "callbackAddress": desk.peer.site.base}
+        message = wire.message(Move.TRANSFER_REQUEST, consumer_pid=pair.fresh(), **wish)
+        pid = (await desk.peer.send(desk.us, "POST", "/transfers/request", message)).json["providerPid"]
+        read = read_address((await desk.peer.heard("/start"))["dataAddress"])
+        headers = {"Authorization": f"Bearer {read.access_token}"}
+        async with desk.peer.http.get(read.endpoint, headers=headers | {"Range": "bytes=0-99"}) as got:
+            whole = await got.read()
+        async with desk.peer.http.get(read.endpoint, headers=headers | {"Range": "bytes=100-"}) as got:
+            whole += await got.read()
+        assert whole == b"".join(upstream.line(number) for number in range(1, 501))
+        await desk.peer.heard("/completion")
+        await desk.us.state(Kind.TRANSFER, pid, "COMPLETED")
+        assert not [path for _, path, _ in desk.peer.calls if path.endswith("/termination")]
+
+
 async def test_a_consumer_that_asks_for_no_end_hears_of_it_by_the_completion_and_keeps_all_that_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -151,6 +179,7 @@ async def test_a_consumer_that_asks_for_no_end_hears_of_it_by_the_completion_and
         return await beside._get(f"{beside._base}/checkpoint?after={leaves}", CHECKPOINT_BYTES_MAX) or None
 
     monkeypatch.setattr(Beside, "checkpoint_after", before)
+    monkeypatch.setattr(taking, "ASK_SECONDS", 0.1)
     async with both(tmp_path, "/lines?count=500") as two:
         order = await ended(two.consumer, await follow(two.consumer))
         assert (order["stage"], order["reasons"]) == ("done", [OPEN_ENDED])

@@ -17,7 +17,7 @@ from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
 from connector.dataplane_live import lives as lives_module
-from connector.dataplane_live import marks
+from connector.dataplane_live import marks, taking
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE
 from connector.dataplane_live.lives import NAME_FILE, Lives
@@ -39,6 +39,8 @@ pytestmark = pytest.mark.asyncio
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_module, "SEAL_SECONDS", 0.05)
+    monkeypatch.setattr(taking, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(taking, "TOLD_SECONDS", 0.01)
 
 
 @asynccontextmanager

@@ -19,18 +19,22 @@ class Log:
 def taking(*, lost: bool = False) -> Taking:
     log: Any = Log()
     found = Taking(log)
-    found.asks_end, found.lost = True, lost
+    found.lost = lost
     found.signed_for(4)
     return found
 
 
 async def test_who_asks_for_the_end_has_time_to_say_itself_that_it_has_all_of_it(monkeypatch: pytest.MonkeyPatch):
-    ending = asyncio.create_task(taking().over(Ending.ENDED))
-    await asyncio.wait({ending}, timeout=0.05)
-    assert not ending.done()
-    ending.cancel()
+    monkeypatch.setattr(takings, "ASK_SECONDS", 0.03)
+    one, other = taking(), taking()
+    other.asks_end()
+    ending, waits = (asyncio.create_task(each.over(Ending.ENDED)) for each in (one, other))
+    async with asyncio.timeout(10):
+        assert await ending is Ending.ENDED, "it asks for none"
+    assert not waits.done()
+    waits.cancel()
     monkeypatch.setattr(takings, "TOLD_SECONDS", 0.0)
-    assert await taking().over(Ending.ENDED) is Ending.ENDED
+    assert await other.over(Ending.ENDED) is Ending.ENDED
 
 
 async def test_where_there_was_more_nobody_is_to_say_that_it_has_all_of_it():

@@ -24,7 +24,7 @@ from connector.dataplane_live import flow
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, PeerRefused
-from connector.intake import account, live, patience, room
+from connector.intake import account, live, live_promise, patience, room
 from connector.intake.account import Means
 from connector.intake.download import Metering
 from connector.intake.promise import Broken
@@ -497,9 +497,9 @@ async def test_a_receipt_is_written_for_each_window_or_moment_and_names_the_stat
 
 @given(st.integers(0, 30), st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 50)), max_size=12))
 async def test_what_is_held_comes_out_in_order_wherever_it_is_cut(room: int, steps: list[tuple[bytes, int]]):
-    held, expected, found = live.Held(), b"".join(piece for piece, _ in steps), b""
+    held, expected, found = live_promise.Held(), b"".join(piece for piece, _ in steps), b""
     with pytest.MonkeyPatch.context() as less:
-        less.setattr(live, "GROWS_BYTES_MIN", room)
+        less.setattr(live_promise, "GROWS_BYTES_MIN", room)
         for piece, size in steps:
             held.add(piece)
             body, rest = held.cut(size)
@@ -541,7 +541,7 @@ async def test_no_more_than_a_window_is_held_back(tmp_path: Path, monkeypatch: p
         await proven(self, body, goal)
 
     monkeypatch.setattr(live.Following, "_prove", watched)
-    monkeypatch.setattr(live, "GROWS_BYTES_MIN", 1)  # so that the last piece of a window is more than there is room for
+    monkeypatch.setattr(live_promise, "GROWS_BYTES_MIN", 1)  # so that the last piece of a window is more than there is room for
     async with stand(tmp_path, "/lines?size=9000") as at:
         await at.fetch(60_000_000)
         numbers = [int(line.partition(b",")[0][5:]) for line in (at.root / "file").read_bytes().splitlines()]
