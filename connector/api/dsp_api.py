@@ -6,6 +6,7 @@ calling, which process is meant and is it the caller's, and only then what the b
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, to
 from connector.ports import Caller, Expander, Identity
 
 PATH = "/dsp/2025-1"
+# gzip in a list of codings, in lower case, unless its weight is zero, however many digits that has (RFC 9110, 12.4.2 and 12.5.3).
+GZIP = re.compile(r"\s*gzip\s*(?:;\s*q\s*=\s*(?!0(?:\.0*)?\s*$)[0-9.]+\s*)?")
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
 NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
@@ -214,9 +217,7 @@ def _compressed(request: web.Request, response: web.Response) -> web.Response:
     body = response.body
     if isinstance(body, bytes) and len(body) >= GZIP_BYTES_MIN:
         response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-        if any(
-            part.partition(";")[0].strip() == "gzip" and "q=0" not in part.replace(" ", "").split(";")[1:] for part in accepts.split(",")
-        ):
+        if any(GZIP.fullmatch(part) for part in accepts.lower().split(",")):
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
             response.body = packer.compress(body) + packer.flush()
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"

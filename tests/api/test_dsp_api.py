@@ -143,7 +143,15 @@ async def test_a_dataset_is_found_by_any_id_and_a_hidden_one_looks_like_none(des
 
 @pytest.mark.parametrize(
     ("accept", "encoding"),
-    [("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("identity", None), ("gzip;q=0", None), ("deflate", None)],
+    [
+        ("gzip", "gzip"),
+        ("br, gzip;q=0.5", "gzip"),
+        ("identity", None),
+        ("gzip;q=0", None),
+        ("deflate", None),
+        ("GZIP;Q=1.0", "gzip"),
+        ("gzip;q=0.000", None),
+    ],
 )
 async def test_answers_are_compressed_for_who_can_read_it(desk: Desk, accept: str, encoding: str | None):
     big = "urn:test:big"
