@@ -160,7 +160,7 @@ def _cosignatures(case: Case, found: Ledgers, note: str, place: Place, at: Membe
     for each in verified:
         at_instant = each.at or 0
         keys = [key for key in case.keys.get(each.key.name, ()) if key.public == each.key.public]
-        if keys and not any(key.valid(at_instant) for key in keys):
+        if keys and not any(key.valid(at_instant) or key.valid(at_instant + 1) for key in keys):  # in a second in which it was made
             case.fault("cosignature-ended", at, "/note")
         else:
             found.cosigned.append(Cosigned(origin, size, each.key.name, at_instant))

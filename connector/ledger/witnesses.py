@@ -18,6 +18,7 @@ from prometheus_client import Gauge
 
 from connector import telemetry
 from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerFailed, PeerRefused, ProofRefused, StoreError
+from connector.evidence.case import AHEAD_SECONDS
 from connector.ledger.reading import log_of, prove_consistency
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.merkle import checkpoints, notes, witness
@@ -190,15 +191,27 @@ class Witnesses:
 
     async def _keep(self, peer: Participant, ours: checkpoints.Checkpoint, note: str, answer: bytes, row: Witnessed | None) -> None:
         keys = [notes.VerifierKey(peer.id, key.public, notes.Kind.COSIGNATURE) for key in self._identity.keys(peer.id)]
+        now = self._clock.now()
         try:
             cosigned = witness.cosigned(note.encode(), answer, keys).decode()
+            self._demand_now(peer, notes.verify(notes.read(cosigned.encode()), keys), now)
         except ProofRefused as refused:
             raise PeerFailed(f"`{peer.name}` answers a checkpoint with what is no cosignature of it: {refused.message}") from refused
-        now = self._clock.now()
         later = Witnessed(peer.id, ours.origin, ours.size, ours.root, cosigned, None, row.version + 1 if row else 1, now)
         expect = Expect(Witnessed, later.key, row.version if row else None)
         if not isinstance(await self._commit(Changes(expects=(expect,), saves=(later,))), Conflict):
             cosigned_at.set(now)
+
+    def _demand_now(self, peer: Participant, found: Sequence[notes.Verified], now: float) -> None:
+        """Raise ProofRefused for a cosignature of another time than `now`, or by a key that did not count then: evidence of ours with it
+        would be refused, so a peer could spoil that."""
+        for each in found:
+            at = each.at or 0
+            second = (at, at + 1)  # a whole one, in which it was made
+            if abs(at - now) > AHEAD_SECONDS:
+                raise ProofRefused(f"it says a time {at - now:+.0f} s from ours; compare the clocks of both sides", "cosignature-time")
+            if not any(key.public == each.key.public and any(map(key.valid, second)) for key in self._identity.keys(peer.id)):
+                raise ProofRefused("the key that it is by does not count now", "cosignature-ended")
 
     async def _look_back(self, peer: Participant, ours: checkpoints.Checkpoint) -> None:
         """A peer says that our log was larger once. If it can show that we have signed that, the database is older than what we have told:

@@ -160,3 +160,11 @@ def test_an_operator_whose_clock_was_set_back_is_not_accused_and_that_its_clock_
 def test_a_detail_that_is_no_object_holds_nothing():
     for digests in ("text", ["decision"], None):
         assert Story(extra=((fact("decided-again", TRANSFER, digests=digests), {}),)).draft().codes() == set()
+
+
+def test_a_key_counts_from_the_beginning_of_its_first_second_for_a_cosignature_which_says_whole_ones():
+    draft = SOUND.copy()
+    draft.one("identity", 1)["keys"][1]["notBefore"] = NOW + 30.5
+    assert "cosignature-ended" not in draft.codes()
+    draft.one("identity", 1)["keys"][1]["notBefore"] = NOW + 31.5
+    assert "cosignature-ended" in draft.codes()

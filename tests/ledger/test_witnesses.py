@@ -315,3 +315,18 @@ async def test_a_peer_that_only_says_that_our_log_was_larger_is_not_believed():
 )
 async def test_the_ledger_stands_beside_the_protocol_of_a_connector_of_our_kind(protocol: str | None, base: str | None):
     assert base_of(Participant("did:web:a.example", "a", "hospital", protocol, ())) == base
+
+
+@pytest.mark.parametrize("seconds", [-3_600, 3_600, 4_000_000_000])
+async def test_a_cosignature_of_another_time_is_refused_since_our_own_evidence_would_be_with_it(seconds: int):
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network) as other:
+        other.clock.at += seconds
+        facts = await site.say(1)
+        await site.book.index_of(facts[0].sequence)
+        with pytest.raises(PeerFailed, match="compare the clocks"):
+            await site.book.witnesses.ask(participant(PEER))
+        assert await site.store.witnessed(PEER, ORIGIN) is None
+        other.clock.at = site.clock.at + 60
+        assert await site.book.witnesses.ask(participant(PEER))
+        assert await site.store.witnessed(PEER, ORIGIN) is not None
