@@ -205,19 +205,31 @@ async def test_what_was_sent_and_never_signed_is_given_up_for_what_the_provider_
         assert after < before
 
 
+class Filling(MemorySinks):
+    """What has come first fills it, until there is `room`."""
+
+    room = False
+
+    @property
+    def space_bytes(self) -> int:
+        has = max(map(len, self.kept.values()), default=0)
+        return 1 << 30 if self.room or not has else has
+
+    @space_bytes.setter
+    def space_bytes(self, _all: int) -> None:
+        pass
+
+
 async def test_a_full_disk_pauses_it_and_it_goes_on_behind_what_was_signed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
     async with stand(tmp_path) as at:
-        memory = at.sinks = MemorySinks()
+        memory = at.sinks = Filling()
 
-        def fills(order: Pull) -> None:
-            if any("goes on once there is room" in each for each in order.reasons):
-                memory.space_bytes = 1 << 31
-            elif order.received_bytes and memory.space_bytes == 1 << 30:
-                memory.space_bytes = order.received_bytes
+        def make_room(order: Pull) -> None:
+            memory.room = memory.room or any("goes on once there is room" in each for each in order.reasons)
 
-        at.watcher.on_report = fills
-        await at.fetch(3_000_000)
+        at.watcher.on_report = make_room
+        await at.fetch(5_000_000)
         (content,) = memory.files.values()
         (at.root / "file").write_bytes(content)
         await agree(at, at.root / "file")
