@@ -46,7 +46,7 @@ async def with_room(
             if has - reached >= PROGRESS_BYTES:
                 since, reached, failures = loop.time(), has, 0
             telemetry.log.warning("disk full", reason=failed.message, has_bytes=has)
-            await waits(f"{failed.message}; the order goes on once there is room, within {seconds:g} s")
+            await waits(f"the disk is full: free some space, and the order goes on once there is room for the rest, within {seconds:g} s")
             size, pause = size_bytes(), min(LOOK_SECONDS * 2**failures, LOOK_SECONDS_MAX)
             while not await _room(sink, WINDOW_BYTES if size is None else size - has, pause):
                 if patience.over or loop.time() - since >= seconds:
