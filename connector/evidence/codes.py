@@ -158,7 +158,6 @@ CODES: Final[dict[str, str]] = {
     "sink-twice": "the same answer of a sink is on record before",
     "sink-time": "an answer of a sink was signed at another time than it is on record",
     "sink-transfer": "the answer of a sink is of another transfer than the one that it is on record of",
-    "header-at": "the file says that it was written more than {most} seconds before something in it that another has signed",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here
     "secret-token": "a text looks like a token",

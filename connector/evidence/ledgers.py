@@ -71,7 +71,7 @@ class Ledgers:
     not known here, by whose they are. `answers` of the provider with data are proven to be its own, `asked` of them with the requests of
     the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over. `requests` of the
     consumer for data, and answers of its `sinks`, are proven to be its own: of which transfer, and when (POSIX seconds). `numbered` are
-    the pids of processes of which no fact is missing before another one."""
+    the pids of processes of which no fact is missing before another one, `dated` is the latest instant that another has signed."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -96,6 +96,7 @@ class Ledgers:
     sinks: list[tuple[str, int]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)
     numbered: set[str] = field(default_factory=set)
+    dated: float = float("-inf")
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 

@@ -482,7 +482,6 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("a reason for what is not closed", "agreement-closed", put("agreement", reason="it is over")),
     ("an invoice with an end that the agreement has not", "invoice-closed", invoiced(closed={"at": "x", "by": CONSUMER})),
     ("a duty that nobody has done", "agreement-performed", put("agreement", performed=[{"duty": "/permission/0/duty/0"}])),
-    ("a file from before what another has signed in it", "header-at", put("evidence", at=NOW - 3_600)),
     # what must not be there
     ("an access token in a reason", "secret-token", put("agreement", reason="Bearer abcdefgh.ijklmnop")),
     (

@@ -30,6 +30,7 @@ from tests.evidence.rig import (
     TRANSFER,
     Draft,
     after,
+    cosigned,
     fact,
 )
 
@@ -153,6 +154,14 @@ def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_th
     draft.one("negotiation").update(state="VERIFIED", created=1.0)
     assert draft.codes() == set()
     assert any(f"state of {NEGOTIATION}" in text for text in verify(draft.data).unproven)
+
+
+def test_what_another_has_dated_ahead_spoils_no_file_and_is_told():
+    draft = SOUND.copy()
+    draft.put("checkpoint", {"of": PROVIDER, "note": cosigned(draft.one("checkpoint", 0)["note"], at=NOW + 3_600)}, "checkpoint")
+    report = verify(draft.data)
+    assert report.findings == ()
+    assert [text for text in report.unproven if "before an instant that another has signed in it" in text]
 
 
 # ---- what is left out by whoever has the exporter's key
