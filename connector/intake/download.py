@@ -143,7 +143,7 @@ class Downloads:
         overwrite: bool,
     ) -> Pull:
         access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
-        sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
+        place = partial(self._sinks.open, pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         seen = pull
 
@@ -155,21 +155,21 @@ class Downloads:
         async def waits(why: str) -> None:
             await progress(replace(seen, reasons=(*seen.reasons, why)))
 
+        async def obtained(sink: Sink) -> Downloaded:
+            found = await self._obtain(seen, sink, access, noted, patience, enough)
+            await _give_name(sink, pull, found, noted)
+            return found
+
+        def all_wanted() -> bool:
+            return enough.reached(self._clock.now())
+
+        seconds = self._patience_seconds
+        patience = Patience(pull.id, seconds, over, waits, partial(peer.afresh, access.endpoint))
         try:
-            patience = Patience(pull.id, self._patience_seconds, over, waits, partial(peer.afresh, access.endpoint))
-
-            async def obtained() -> Downloaded:
-                found = await self._obtain(seen, sink, access, noted, patience, enough)
-                await _give_name(sink, pull, found, noted)
-                return found
-
-            result = await with_room(obtained, sink, lambda: seen.size_bytes, patience, self._patience_seconds, waits)
+            result = await with_room(place, obtained, lambda: seen.size_bytes, patience, seconds, waits, all_wanted)
         finally:
             keeper.cancel()
-            try:
-                await asyncio.gather(keeper, return_exceptions=True)
-            finally:  # whoever cancels may do it here, too: the place is let go in any case
-                await sink.close()
+            await asyncio.gather(keeper, return_exceptions=True)
         return _done(pull, result)
 
     async def _signed(self, pull: Pull) -> Peer:

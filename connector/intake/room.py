@@ -25,34 +25,47 @@ T = TypeVar("T")
 
 
 async def with_room(
-    step: Callable[[], Awaitable[T]],
-    sink: Sink,
+    place: Callable[[], Awaitable[Sink]],
+    step: Callable[[Sink], Awaitable[T]],
     size_bytes: Callable[[], int | None],
     patience: Patience,
     seconds: float,
     waits: Callable[[str], Awaitable[None]],
+    enough: Callable[[], bool] = lambda: False,
 ) -> T:
-    """Do `step`, which writes data of `size_bytes` (None where nobody knows) into `sink`, and again each time there is room after it found
-    the disk full. `waits` hears why nothing comes. Raises what it raises, SinkFailed also if there is no room within `seconds` of the last
-    progress, or the transfer is over by then."""
+    """Do `step`, which writes data of `size_bytes` (None where nobody knows) into the sink that `place` opens, and again each time there is
+    room after it found the disk full; also once there is `enough` of data without an end, as no more comes then. `waits` hears why nothing
+    comes. Raises what both raise, SinkFailed also if there is no room within `seconds` of the last progress, or the transfer is over by
+    then. The sink is closed on return."""
     loop = asyncio.get_running_loop()
-    since, reached, failures = loop.time(), -PROGRESS_BYTES, 0
-    while True:
-        try:
-            return await step()
-        except SinkFailed as failed:
-            if not failed.full or not (has := await _has(sink)):
-                raise
-            if has - reached >= PROGRESS_BYTES:
-                since, reached, failures = loop.time(), has, 0
-            telemetry.log.warning("disk full", reason=failed.message, has_bytes=has)
-            await waits(f"the disk is full: free some space, and the order goes on once there is room for the rest, within {seconds:g} s")
-            size, pause = size_bytes(), min(LOOK_SECONDS * 2**failures, LOOK_SECONDS_MAX)
-            while not await _room(sink, WINDOW_BYTES if size is None else size - has, pause):
-                if patience.over or loop.time() - since >= seconds:
+    since, reached, failures = loop.time(), 0, 0
+    sink = await place()
+    try:
+        while True:
+            try:
+                return await step(sink)
+            except SinkFailed as failed:
+                if not failed.full or not (has := await _has(sink)):
                     raise
-            failures += 1
-            patience.well()
+                since = loop.time() if has > reached else since
+                failures = 0 if has - reached >= PROGRESS_BYTES else failures
+                reached = max(reached, has)
+                telemetry.log.warning("disk full", reason=failed.message, has_bytes=has)
+                await waits(
+                    f"the disk is full: free some space, and the order goes on once there is room for the rest, within {seconds:g} s"
+                )
+                size, pause = size_bytes(), min(LOOK_SECONDS * 2**failures, LOOK_SECONDS_MAX)
+                while not await _room(sink, WINDOW_BYTES if size is None else size - has, pause):
+                    if patience.over or loop.time() - since >= seconds:
+                        raise
+                    if size is None and enough():
+                        break
+                failures += 1
+                patience.well()
+            await sink.close()
+            sink = await place()  # what a disk has not kept is written once more: until then nobody can sign for it
+    finally:
+        await sink.close()
 
 
 async def _room(sink: Sink, more_bytes: int, pause: float) -> bool:

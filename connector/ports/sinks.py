@@ -132,6 +132,10 @@ class Enough:
         self.said = asyncio.Event()
         self.keep: Callable[[], Awaitable[object]] = nothing_came  # set by whoever takes the data: has all signed for that is here by now
 
+    def reached(self, now: float) -> bool:
+        """Whether nothing more is wanted at all at this time (POSIX seconds)."""
+        return self.said.is_set() or (self.until is not None and self.until <= now)
+
     async def kept(self) -> None:
         """Return once all is signed for that has come by now, and that is durable: so whoever has been shown it, and says that it is
         enough, has it after a crash. If a receipt before is not acknowledged within KEEP_SECONDS no other can be signed, and it returns."""

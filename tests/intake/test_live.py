@@ -236,6 +236,23 @@ async def test_a_full_disk_pauses_it_and_it_goes_on_behind_what_was_signed_for(t
         assert len(at.between.asked) == 2
 
 
+async def test_enough_of_live_data_is_heard_while_their_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    async with stand(tmp_path) as at:
+        memory, enough = Filling(), Enough()
+        at.sinks = memory
+
+        def say(order: Pull) -> None:
+            if any("goes on once there is room" in each for each in order.reasons):
+                enough.said.set()
+
+        at.watcher.on_report = say
+        await at.fetch(enough=enough)
+        (content,) = memory.files.values()
+        (at.root / "file").write_bytes(content)
+        await agree(at, at.root / "file")
+
+
 async def test_a_log_that_the_provider_has_lost_ends_the_download_at_once_with_what_was_proven(tmp_path: Path):
     async with stand(tmp_path) as at:
         at.between.cuts, at.between.refused = [20_000_000], [(403, LOST)]

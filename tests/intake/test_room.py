@@ -1,8 +1,11 @@
 """An order whose disk is full waits for room, goes on where it was, and gives up in the end; nothing is signed for twice or not at all."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from connector.errors import SinkFailed
 from connector.intake import account, room
 from connector.intake.patience import Patience
+from connector.ports.sinks import Sink
 from connector.records import Pull
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import some_bytes
@@ -37,6 +41,16 @@ def filling(sinks: MemorySinks, then: Callable[[Pull], Any]) -> Callable[[Pull],
             sinks.space_bytes = FULL
 
     return seen
+
+
+async def begun() -> Sink:
+    sink = await MemorySinks().open("x", "y", overwrite=False)
+    await sink.append([b"x" * CHUNK])
+    return sink
+
+
+async def unheard(_why: str) -> None:
+    pass
 
 
 async def test_it_goes_on_where_it_was_once_there_is_room(tmp_path: Path):
@@ -86,21 +100,60 @@ async def test_what_never_had_room_is_refused_at_once(tmp_path: Path):
                 await consumer.fetch()
 
 
+async def test_a_disk_that_is_found_full_only_when_it_is_to_keep_what_was_written_is_written_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fdatasync, full = os.fdatasync, [errno.ENOSPC]
+
+    def fails_once(descriptor: int) -> None:
+        if full:
+            raise OSError(full.pop(), "No space left on device")
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fails_once)
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        await consumer.fetch()
+        assert consumer.out.read_bytes() == CONTENT
+        of_both(provider, await consumer.account())
+
+
 async def test_a_disk_that_says_that_it_has_room_and_takes_nothing_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch):
-    pauses, sink = list[float](), await MemorySinks().open("x", "y", overwrite=False)
-    await sink.append([b"x" * CHUNK])
+    pauses = list[float]()
 
     async def slept(seconds: float) -> None:
         pauses.append(seconds)
 
-    async def step() -> None:
+    async def step(_sink: Sink) -> None:
         raise SinkFailed("full", full=len(pauses) < 7)
-
-    async def waits(_why: str) -> None:
-        pass
 
     monkeypatch.setattr(room, "LOOK_SECONDS", 1.0)
     monkeypatch.setattr(room.asyncio, "sleep", slept)
     with pytest.raises(SinkFailed):
-        await room.with_room(step, sink, lambda: None, Patience("urn:pull", 900.0, lambda: False), 900.0, waits)
+        await room.with_room(begun, step, lambda: None, Patience("urn:pull", 900.0, lambda: False), 900.0, unheard)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+async def test_what_came_since_is_progress_however_little_it_is(monkeypatch: pytest.MonkeyPatch):
+    """An hour after a pause that was over, with a few hundred bytes of live data since."""
+    clock, looks = SimpleNamespace(seconds=0.0), [True, False, True]
+
+    async def looked(_sink: Sink, _more_bytes: int, pause: float) -> bool:
+        clock.seconds += pause
+        return looks.pop(0)
+
+    kept = await begun()
+
+    async def step(sink: Sink) -> str:
+        clock.seconds += 3_600.0
+        await sink.append([b"x" * 300])
+        if looks:
+            raise SinkFailed("full", full=True)
+        return "done"
+
+    async def place() -> Sink:
+        return kept
+
+    patience = Patience("urn:pull", 900.0, lambda: False)
+    monkeypatch.setattr(room, "_room", looked)
+    monkeypatch.setattr(room.asyncio, "get_running_loop", lambda: SimpleNamespace(time=lambda: clock.seconds))
+    assert await room.with_room(place, step, lambda: None, patience, 900.0, unheard) == "done"
