@@ -131,6 +131,8 @@ class Operations:
 
     async def transfer(self, agreement: str, format: str, key: Idempotent | None = None) -> Process:
         """Begin a transfer as consumer under a finalized agreement."""
+        if self.stated is not None:  # before anything is looked at: it may end meanwhile
+            await self.stated(agreement)
         found = await self._store.agreement(agreement)
         if found is None or found.consumer != self._identity.own.id:
             raise NotFound(f"agreement `{agreement}` is not one under which we are the consumer")
@@ -142,8 +144,6 @@ class Operations:
         if found.ends is not None and found.ends <= now:
             raise Contradiction(f"agreement `{agreement}` has ended; negotiate a new one")
         peer = self.participant(found.peer)
-        if self.stated is not None:
-            await self.stated(agreement)
         return await self._begin(begin(self._steps.ids.new(), found, base_of(peer), format, now), Move.TRANSFER_REQUEST, key)
 
     async def close(self, id: str, reason: str) -> Agreement:

@@ -314,6 +314,21 @@ async def test_a_transfer_needs_an_agreement_that_holds(at: Desk, changed: dict[
 
 
 @pytest.mark.asyncio
+async def test_an_agreement_that_is_closed_while_a_transfer_waits_for_those_before_begins_none(at: Desk):
+    agreed = agreement(at.us, at.peer, C)
+    await at.us.connector.journal.commit(Changes(saves=(replace(agreed, version=1),)))
+    operations = at.us.connector.operations
+
+    async def closes(id: str) -> None:
+        await operations.close(id, "over")
+
+    operations.stated = closes
+    answer = await at.us.asked("POST", "/transfers", {"agreement": agreed.id}, status=409)
+    assert "was closed" in answer["detail"]
+    assert [each for each in at.peer.calls if each[1].endswith("/transfers/request")] == []
+
+
+@pytest.mark.asyncio
 async def test_an_agreement_is_used_again_only_if_it_still_permits_the_purpose(at: Desk):
     def made(name: str, policy: dict[str, Any], **changed: Any) -> Agreement:
         return agreement(at.us, at.peer, changed.pop("role", C), id=name, policy=policy, created=changed.pop("created", 1.0), **changed)
