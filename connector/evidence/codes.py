@@ -157,7 +157,6 @@ CODES: Final[dict[str, str]] = {
     "sink-other": "the answer of a sink that is on record is none to a question for it, nor to data that were brought",
     "sink-twice": "the same answer of a sink is on record before",
     "sink-time": "an answer of a sink was signed at another time than it is on record",
-    "sink-transfer": "the answer of a sink is of another transfer than the one that it is on record of",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here
     "secret-token": "a text looks like a token",

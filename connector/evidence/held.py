@@ -258,8 +258,9 @@ def _requests(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) -
 
 
 def _sinks(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
-    """Whether the consumer has signed what its sink has answered its provider, as that has it on record of a transfer, then, and for this
-    one: so it wanted the data brought. An address that names no transfer of the file may be of any other, and proves nothing here."""
+    """Whether the consumer has signed what its sink has answered its provider, as that has it on record of a transfer, then: so it wanted
+    the data brought, where the address names this transfer and no other of the file. Which one it names, and whether two have the same,
+    the consumer has chosen, so it is no fault of who brings the data."""
     ours = {str(each.value["consumerPid"]): of for of, each in flows.transfers.items()}
     for fact in (each for each in found.facts[pid] if each.what == LEG and SINK in (each.detail or {})):
         said = (fact.detail or {})[SINK]
@@ -275,13 +276,13 @@ def _sinks(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
         named = {ours[each] for each in map(unquote, shown.values.get('"@target-uri";req', "").split("/")[3:]) if each in ours}
         if shown.tag != PUSH.tag or shown.values.get('"@method";req') not in BRINGING:
             case.fault("sink-other", fact.member, "/detail")
-        elif base in found.bases:
-            case.fault("sink-twice", fact.member, "/detail")
         elif abs(shown.created - fact.at) > AHEAD_SECONDS:
             case.fault("sink-time", fact.member, "/detail")
-        elif named and pid not in named:
-            case.fault("sink-transfer", fact.member, "/detail")
-        elif named and not shown.values.get('"@status"', "").startswith("4"):  # a refusal is no wish; that it is not ready yet is one
+        elif named != {pid}:
+            continue
+        elif base in found.bases:
+            case.fault("sink-twice", fact.member, "/detail")
+        elif not shown.values.get('"@status"', "").startswith("4"):  # a refusal is no wish; that it is not ready yet is one
             found.bases.add(base)
             found.sinks.append((pid, shown.created))
 

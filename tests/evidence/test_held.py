@@ -465,6 +465,14 @@ def test_each_byte_of_what_the_consumer_has_signed_of_an_answer_is_proven():
         assert [each.code for each in found] == ["sink-signature"] * len(part)
 
 
+@pytest.mark.parametrize("url", [f"https://biopharma.example/sink/{LATER}-theirs", f"{SINK}/{LATER}-theirs"])
+def test_a_consumer_that_has_the_data_of_two_transfers_brought_to_one_address_spoils_no_file_and_proves_no_wish(url: str):
+    draft, pids = heard(*(sink_answer(url=url),) * 2), {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
+    report = verify(draft.data)
+    assert (report.findings, report.to_json()["agreement"]["sinks"]) == ((), [])
+
+
 UNSAID: dict[str, tuple[str, Draft]] = {
     "by the provider": ("sink-signature", heard(sink_answer(by=KEYS[PROVIDER]))),
     "by somebody else": ("sink-signature", heard(sink_answer(by=KEYS[STRANGER]))),
@@ -474,7 +482,6 @@ UNSAID: dict[str, tuple[str, Draft]] = {
     "of a pull": ("sink-other", heard(sink_answer(binding=PULL))),
     "twice": ("sink-twice", heard(sink_answer(), sink_answer())),
     "at another time": ("sink-time", heard(sink_answer(at=NOW - 400))),
-    "of the sink of another transfer": ("sink-transfer", heard(sink_answer(url=f"https://biopharma.example/sink/{LATER}-theirs"))),
 }
 
 
