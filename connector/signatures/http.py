@@ -292,7 +292,7 @@ def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) ->
         values.append((_identifier(each), value))
     line = write_inner_list([identifier for identifier, _ in values], member.parameters)
     signed = base(values, line)
-    key = _key(kid, signer, keys, now, what)
+    key = _key(kid, signer, keys, (now, created), what)
     try:
         crypto_sign_open(signature + signed, key.public)
     except BadSignatureError:
@@ -367,12 +367,15 @@ def _string(value: Bare | None) -> str | None:
     return value if type(value) is str else None
 
 
-def _key(kid: str, signer: str, keys: Iterable[Key], now: float, what: str) -> Key:
+def _key(kid: str, signer: str, keys: Iterable[Key], at: tuple[float, int], what: str) -> Key:
+    """The key that counts now, and counted in the second in which the signature says it was made: on record it is looked at by that."""
     if kid.partition("#")[0] != signer:
         raise SignatureRefused(f"the {what} is not signed by the participant that it has to be by", "signature-signer")
     key = next((each for each in keys if each.kid == kid), None)
     if key is None:
         raise SignatureRefused(f"the {what}'s `keyid` is not a key that its signer is known to have", "signature-key-unknown")
-    if not key.valid(now):
-        raise SignatureRefused(f"the {what}'s key is not valid now; see its `notBefore` and `notAfter`", "signature-key-ended")
+    now, created = at
+    if not key.valid(now) or not (key.valid(created) or key.valid(created + 1)):
+        said = f"the {what}'s key is not valid now, or was not when it signed; see its `notBefore` and `notAfter`"
+        raise SignatureRefused(said, "signature-key-ended")
     return key

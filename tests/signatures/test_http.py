@@ -324,6 +324,8 @@ REQUESTS: dict[str, tuple[str, Callable[[Sent], Any]]] = {
     "by an unknown key": ("signature-key-unknown", set_to(keys=[OTHER_KEY.key])),
     "by a key that has ended": ("signature-key-ended", set_to(keys=[replace(KEY.key, not_after=NOW - 1)])),
     "by a key that is still to come": ("signature-key-ended", set_to(keys=[replace(KEY.key, not_before=NOW + 1)])),
+    "dated before its key": ("signature-key-ended", set_to(now=NOW + 20, keys=[replace(KEY.key, not_before=NOW + 10)])),
+    "dated after its key": ("signature-key-ended", set_to(now=NOW - 20, keys=[replace(KEY.key, not_after=NOW - 10)])),
     "with another key": ("signature-wrong", resigned("created", "created", OTHER_KEY)),
     "another method": ("signature-wrong", set_to(method="HEAD")),
     "another host": ("signature-wrong", set_to(url=URL.replace("hospital", "stranger"))),
