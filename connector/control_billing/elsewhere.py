@@ -52,23 +52,22 @@ async def credited(store: Store, account: Metered, accounts: Sequence[Metered], 
     if not signers:
         return ()
 
-    async def signed_by(second: int) -> tuple[Ranges, int]:
-        found, records = await _signed_by(store, signers, second)
-        return without(leaves, without(leaves, found)), records
+    async def signed_by(second: int) -> Ranges:
+        return without(leaves, without(leaves, await _signed_by(store, signers, second)))
 
     last = ceil(max(over, *(max(stays, kept(Ack, each.ack).issued) for stays, each in signers)))
-    steps, at, known, (whole, _) = list[Credited](), ceil(over), Ranges(), await signed_by(last)
+    steps, at, known, whole = list[Credited](), ceil(over), Ranges(), await signed_by(last)
     while known != whole:
         first, end = at, last
         while first < end:
             middle = (first + end) // 2
-            found, _ = await signed_by(middle)
+            found = await signed_by(middle)
             if found == whole or (found != known and not newest):
                 end = middle
             else:
                 first = middle + 1
-        known, records = await signed_by(first)
-        steps.append(Credited(float(first), NOTHING if known == leaves else _left(account, known, records)))
+        known = await signed_by(first)
+        steps.append(Credited(float(first), NOTHING if known == leaves else _left(account, known)))
         at = first + 1
     return tuple(steps)
 
@@ -88,20 +87,21 @@ def crediting(store: Store) -> Callable[[Metered], Awaitable[bool]]:
     return any_credited
 
 
-def _left(account: Metered, signed: Ranges, records: int) -> Counts:
-    """What is left of an account of which others have signed for these leaves, and for so many records with them. Nobody knows here in
-    which leaves records end, so all of these are taken to be of this one: no record is billed twice. Time is left as bytes are."""
+def _left(account: Metered, signed: Ranges) -> Counts:
+    """What is left of an account of which others have signed for these leaves. Nobody knows here in which leaves records end, so records
+    are left as bytes are, and so is time. To take off all records that the others signed for would let one leaf of a part, and many beside
+    it, pay for the part."""
     layout, counts = Layout(account.size_bytes or 0, account.chunk_bytes), account.counts
     spans = union((begin, begin + length) for begin, length in (layout.span(*each) for each in signed))
     size = counts.bytes - count(account.sent) + count(without(account.sent, spans))
-    time = counts.microseconds * size // counts.bytes if counts.bytes else 0
-    return replace(counts, bytes=size, records=max(0, counts.records - records), microseconds=time)
+    records, time = ((each * size // counts.bytes if counts.bytes else 0) for each in (counts.records, counts.microseconds))
+    return replace(counts, bytes=size, records=records, microseconds=time)
 
 
-async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], second: int) -> tuple[Ranges, int]:
-    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then, and the records of that. What is
-    signed for later moves nothing: else what was credited in one period could be credited once more in the next."""
-    ranges, records = Ranges(), 0
+async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], second: int) -> Ranges:
+    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then. What is signed for later moves
+    nothing: else what was credited in one period could be credited once more in the next."""
+    ranges = Ranges()
     for stays, each in signers:
         if stays > second:
             continue
@@ -110,8 +110,8 @@ async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], sec
             if (row := await last_before(store, each, second + 1)) is None:
                 continue
             told = kept(Receipt, row.receipt)
-        ranges, records = union(ranges, told.ranges), records + told.counts.records
-    return ranges, records
+        ranges = union(ranges, told.ranges)
+    return ranges
 
 
 def alone(account: Metered) -> Ranges:

@@ -153,10 +153,19 @@ async def test_of_what_others_have_signed_for_in_part_only_the_rest_is_billed_by
     used = {each["transfer"]: each for each in (await one.usage(ID))["transfers"]}
     assert (used["t1"]["status"], used["t1"]["counts"]["bytes"]) == ("ended", 2 * CHUNK + 1)
     steps = await credited(store, first, [first, second[-1], third[-1]])
-    assert [(each.left.bytes, each.left.records, each.left.calls) for each in steps] == [(6 * CHUNK + 1, 70, 1), (2 * CHUNK + 1, 25, 1)]
+    assert [(each.left.bytes, each.left.records, each.left.calls) for each in steps] == [(6 * CHUNK + 1, 60, 1), (2 * CHUNK + 1, 20, 1)]
     assert steps[-1].left.microseconds == 1_000 * (2 * CHUNK + 1) // (SENT + 1)
     assert await credited(store, first, [first, second[-1], third[-1]], newest=True) == steps[-1:]
     assert [await crediting(store)(each) for each in (first, second[-1])] == [True, False]
+
+
+async def test_one_leaf_of_a_part_and_many_beside_it_do_not_pay_for_the_part():
+    """Each record costs, and of thirteen leaves that were read and never signed for one is signed for, beside twenty others."""
+    store, sent = MemoryStore(), Counts(bytes=SENT + CHUNK, records=130, calls=1)
+    first, second = left(counts=sent, sent=((0, SENT + CHUNK),)), counting(210, goes_on(((13, 34),))[0])
+    await store.commit(Changes(saves=(first, *second, process("t1"), process("t2"))))
+    (step,) = await credited(store, first, [first, second[-1]])
+    assert (step.left.bytes, step.left.records) == (SENT, 120)
 
 
 async def test_of_a_day_that_is_not_over_what_is_left_is_told_as_left_out():
