@@ -111,10 +111,11 @@ def _whole(case: Case, found: Ledgers, pid: str) -> None:
     last, erased, whole = 0, 0, True
     for fact in found.facts[pid]:
         if fact.detail is None:
-            erased += fact.state is not None
+            erased += fact.state is not None and fact.what != DISCARDED
         elif isinstance(number := fact.detail.get(NTH), int):
             if not last < number <= last + 1 + erased:
                 case.fault("entry-missing", fact.member, "/detail", number=number, last=last)
+            whole = whole and (last > 0 or not erased)  # else those may be from before there were numbers, and stand for none
             last, erased = number, 0
         else:
             whole = whole and (fact.state is None or fact.what == DISCARDED)

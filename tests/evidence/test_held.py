@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from connector.dsp.messages import Move
+from connector.evidence import held
+from connector.evidence.case import Case
+from connector.evidence.ledgers import Fact, Ledgers
+from connector.evidence.members import Member
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, digest, kept
@@ -167,10 +171,12 @@ def test_what_another_has_dated_ahead_spoils_no_file_and_is_told():
 # ---- what is left out by whoever has the exporter's key
 
 
-def passed(*numbers: int | None, erased: tuple[int, ...] = ()) -> Draft:
-    """The file with facts of a transfer that have these numbers among those of it, or none and no state; with some of them `erased`."""
+def passed(*numbers: int | None, erased: tuple[int, ...] = (), unnumbered: str | None = None) -> Draft:
+    """The file with facts of a transfer that have these numbers among those of it, or none and no state, or are called `unnumbered`; with
+    some of them `erased`."""
     pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
-    facts = [fact("x", LATER, at=NOW + 30, state=None) if n is None else fact("x", LATER, at=NOW + 30, nth=n) for n in numbers]
+    without = fact(unnumbered, LATER, at=NOW + 30) if unnumbered else fact("x", LATER, at=NOW + 30, state=None)
+    facts = [without if n is None else fact("x", LATER, at=NOW + 30, nth=n) for n in numbers]
     draft = after(*facts)
     draft.put("transfer", draft.one("transfer") | pids | {"account": None}, "decision")
     draft.one("transfer", 1).update(updated=NOW + 30)
@@ -190,6 +196,20 @@ def test_a_fact_whose_detail_was_erased_stands_for_one_that_is_numbered_and_for_
     assert passed(1, 2, 3, 4, erased=(0, 1, 3)).codes() == set()
     assert passed(1, 2, 4, erased=(1,)).codes() == {"entry-missing"}
     assert passed(1, None, 3, erased=(1,)).codes() == {"entry-missing"}, "what changes no process has no number"
+
+
+def test_a_letter_that_was_discarded_has_no_number_and_stands_for_none_that_is_missing():
+    draft = passed(1, None, 3, unnumbered="dead-letter-discarded", erased=(1,))
+    assert draft.codes() == {"entry-missing"}
+
+
+def test_of_what_was_erased_before_the_first_number_nobody_says_that_none_is_missing():
+    at = Member(1, 0, "entry", {})
+    for first, whole in ((None, False), ({"nth": 1}, True)):
+        facts = [Fact(number, NOW, "x", "STARTED", None, detail, at) for number, detail in enumerate((first, {"nth": 2}))]
+        found = Ledgers(facts={LATER: facts})
+        held._whole(Case({}, at, at, []), found, LATER)
+        assert (LATER in found.numbered) is whole
 
 
 # ---- answers with data that the provider has signed
