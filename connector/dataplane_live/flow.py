@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager, suppress
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 
 from connector import telemetry
@@ -163,19 +163,20 @@ class Flow:
 
     def heard(self, stored: Metered) -> None:
         """What the account of the transfer says: what its consumer has signed for from the start on is needed no more; of one that signs
-        nothing, what has left."""
+        nothing, what has left. It may say so only now, after a start: no time for the rest begins with that."""
+        ago_seconds = max(0.0, time() - stored.updated)
         if not stored.sequence:
             for first, end in stored.sent:
-                self.left(first, min(end, self.log.end) - first)
+                self.taking.left(first, max(0, min(end, self.log.end) - first), ago_seconds)
             return
         known = 0
         if stored.ranges and stored.ranges[0][0] == 1 and stored.ranges[0][1] <= self.log.leaves:
             known = self.log.span(1, stored.ranges[0][1])[1]
-        self.signed_for(known)
+        self.signed_for(known, ago_seconds)
 
-    def signed_for(self, offset: int) -> None:
-        """The consumer signs, and has signed for what lies before `offset`."""
-        self.taking.signed_for(offset)
+    def signed_for(self, offset: int, ago_seconds: float = 0.0) -> None:
+        """The consumer signs, and has signed so long ago for what lies before `offset`."""
+        self.taking.signed_for(offset, ago_seconds)
         self.release(offset)
         self._room.set()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -81,6 +81,7 @@ class Lives:
         self._opening: dict[str, asyncio.Lock] = {}
         self._stopped: set[str] = set()  # that are suspended or over
         self._tasks: set[asyncio.Task[None]] = set()
+        self._found: list[tuple[Path, str]] = []  # at the start, of transfers that are not over: nobody has looked at them yet
         self._beside = ThreadPoolExecutor(HASHING, thread_name_prefix="live-hash")  # beside the threads of the sources
 
     @property
@@ -104,7 +105,6 @@ class Lives:
                 self._addresses[transfer] = permit.source
             else:
                 self.admit(False)
-        self._opening.pop(transfer, None)
         return known
 
     def _enter(self, transfer: str, flow: Flow) -> Flow:
@@ -202,9 +202,7 @@ class Lives:
                 flow = self._flows.get(record.pid)
                 if flow is not None and record.meant != State.STARTED:
                     self._stopped.add(record.pid)
-                    task = asyncio.create_task(self._end(record.pid, flow, final=record.final), name="live transfer")
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self._beside_it(self._end(record.pid, flow, final=record.final), "live transfer")
 
     async def _end(self, transfer: str, flow: Flow, *, final: bool) -> None:
         if not final and not flow.goes_on:
@@ -229,8 +227,9 @@ class Lives:
                 flow.start()
 
     async def sweep(self, store: Store) -> int:
-        """Remove what is left of transfers that are not stored any more; returns how many. And see to the end of those that nothing more
-        will come of, whether somebody asks for them or not. At a start."""
+        """Remove what is left of transfers that are not stored any more; returns how many. And begin to see to the end of those that
+        nothing more will come of, whether somebody asks for them or not. At a start, which does not wait for the latter: each log is
+        opened, and that waits for the disk."""
         removed = 0
         for folder in tuple(self._folder.iterdir()):
             try:
@@ -242,11 +241,25 @@ class Lives:
                 await asyncio.to_thread(rmtree, folder, ignore_errors=True)
                 removed += 1
             elif not process.final:
-                try:
-                    await self._take_up(folder, transfer, await store.metered(transfer))
-                except (SinkFailed, OSError) as error:  # it is looked at again at the next start, or when somebody asks
-                    telemetry.log.error("live transfer cannot be looked at", transfer=transfer, reason=str(error))
+                self._found.append((folder, transfer))
+        self._beside_it(self._look_at_found(store), "live transfers found")
         return removed
+
+    def _beside_it(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_at_found(self, store: Store) -> None:
+        while self._found:
+            folder, transfer = self._found.pop()
+            async with self._opening.setdefault(transfer, asyncio.Lock()):
+                try:
+                    process = await store.process(Kind.TRANSFER, transfer)
+                    if process is not None and not process.final and transfer not in self._flows:
+                        await self._take_up(folder, transfer, await store.metered(transfer))
+                except Exception as error:  # whatever a disk has made of it: the others go on, and it is looked at when somebody asks
+                    telemetry.log.error("live transfer cannot be looked at", transfer=transfer, exc_info=error)
 
     async def _take_up(self, folder: Path, transfer: str, stored: Metered | None) -> None:
         """See to the end of a transfer that nothing more will come of: its source has ended, or was left in the middle and cannot go on."""
@@ -261,7 +274,7 @@ class Lives:
                 flow.heard(stored)
                 flow.taking.asks_end()  # if it can: it was not told yet, and its transfer does not end before it is back
         else:
-            log.close(durable=True)
+            await asyncio.to_thread(log.close, durable=True)
 
     async def _lapse(self, transfer: str, waited_seconds: float) -> None:
         """Have a transfer end whose log is lost, unless its consumer, who hears that when it asks, does so before."""
@@ -271,6 +284,7 @@ class Lives:
 
     async def close(self) -> None:
         """Follow nothing any more, and make all of it outlive the machine."""
+        self._found.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for transfer, flow in tuple(self._flows.items()):
             await self._close(transfer, flow)

@@ -35,20 +35,20 @@ class Taking:
         self.decided = False  # how the transfer is to end
         self.news = asyncio.Event()
 
-    def left(self, first: int, length: int) -> None:
-        """So many bytes from `first` on have left."""
+    def left(self, first: int, length: int, ago_seconds: float = 0.0) -> None:
+        """So many bytes from `first` on have left, so long ago at least."""
         before, self._left = self._left, add(self._left, first, length)
         if self._left != before:
-            self.taken_at = monotonic()
+            self.taken_at = max(self.taken_at, monotonic() - ago_seconds)
 
     def asks_end(self) -> None:
         """The consumer hears by what is signed that it has all of it."""
         self._asks.set()
 
-    def signed_for(self, offset: int) -> None:
-        """The consumer signs, and has signed for what lies before `offset`."""
+    def signed_for(self, offset: int, ago_seconds: float = 0.0) -> None:
+        """The consumer signs, and has signed so long ago for what lies before `offset`."""
         if offset > self.signed_bytes:
-            self.signed_bytes, self.taken_at = offset, monotonic()
+            self.signed_bytes, self.taken_at = offset, max(self.taken_at, monotonic() - ago_seconds)
         self.signs = True
         self.news.set()
 

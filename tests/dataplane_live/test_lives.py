@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from connector.dataplane_live import flow as flow_module
 from connector.dataplane_live import lives as lives_module
 from connector.dataplane_live import marks, taking
 from connector.dataplane_live.ending import Ending
-from connector.dataplane_live.growing import LIFE_FILE
+from connector.dataplane_live.growing import LIFE_FILE, Growing
 from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
 from connector.dsp.messages import Kind, Role
@@ -361,16 +362,51 @@ async def test_what_nothing_more_will_come_of_ends_after_a_start_though_nobody_a
         assert faucet.followed == []
 
 
-async def test_the_time_for_the_rest_goes_on_over_a_start_and_leaves_an_hour_after_it(tmp_path: Path):
-    store = await kept(tmp_path, ends=True)
+async def looked_at(lives: Lives, store: MemoryStore) -> None:
+    await lives.sweep(store)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*lives._tasks)
+
+
+@pytest.mark.parametrize("signed", [0, 1], ids=["nothing was taken", "something was taken long ago"])
+async def test_the_time_for_the_rest_goes_on_over_a_start_and_leaves_an_hour_after_it(tmp_path: Path, signed: int):
+    store = await kept(tmp_path, ends=True, signed=signed)
     (folder,) = (tmp_path / "live").iterdir()
     (folder / "ended").touch()
     os.utime(folder / "ended", (0, 0))
     async with living(tmp_path, Faucet(waits=False)) as lives:
-        await lives.sweep(store)
-        flow = await lives.of(PERMIT)
+        await looked_at(lives, store)
+        flow = lives._flows[TRANSFER]
         left = flow.taking.taken_at + lives.untaken_seconds - monotonic()
         assert left == pytest.approx(lives_module.BACK_SECONDS, abs=60)
+
+
+async def test_a_start_waits_for_no_log_and_one_that_is_damaged_keeps_no_other_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told, opens = asyncio.Queue[str](), threading.Event()
+
+    async def over(_kind: Kind, transfer: str, _reason: str, _code: str) -> None:
+        told.put_nowait(transfer)
+
+    def slow(folder: Path, life: str) -> Growing:
+        assert opens.wait(10)
+        return Growing(folder, life)
+
+    store = await kept(tmp_path, ends=True, signed=2)
+    monkeypatch.setattr(lives_module, "Growing", slow)
+    async with living(tmp_path, Faucet(waits=False), over=over) as lives:
+        for other in ("urn:before", "urn:behind"):  # one of them is looked at first, whatever the order
+            await store.commit(Changes(saves=(replace(process("STARTED"), pid=other, peer_pid=other),)))
+            (place := lives._place(other)).mkdir()
+            (place / NAME_FILE).write_text(other)
+            for file in ("leaves", LIFE_FILE):
+                (place / file).write_bytes(b"")
+        async with asyncio.timeout(5):
+            assert await lives.sweep(store) == 0
+        opens.set()
+        async with asyncio.timeout(10):
+            assert await told.get() == TRANSFER
 
 
 async def test_a_log_that_is_lost_and_not_asked_for_ends_its_transfer_too_and_one_whose_source_can_go_on_does_not(tmp_path: Path):
@@ -385,7 +421,7 @@ async def test_a_log_that_is_lost_and_not_asked_for_ends_its_transfer_too_and_on
         await come(lives, faucet, b"a\n")
         await (await lives.of(PERMIT)).stop()
     async with living(tmp_path, Faucet(), over=over, untaken_seconds=0.01) as lives:
-        await lives.sweep(store)
+        await looked_at(lives, store)
         assert lives.transfers == ()
         assert not lives._ends
     (rows,) = (tmp_path / "live").glob("*/leaves")
