@@ -18,16 +18,16 @@ import orjson
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
-from connector.control.compose import SAID, due_of, saying
+from connector.control.compose import saying
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
-from connector.control.steps import Steps, fact, numbered
+from connector.control.steps import Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is_pid
 from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed
 from connector.ports import Act, Identity, Peer, Reply
-from connector.records import Changes, Evidence, Expect, Outbound
+from connector.records import Changes, Evidence, Outbound
 
 NEXT_WORD_SECONDS = 0.1  # how long the note of an answer waits for the peer's next message
 DIFFERING_MAX = 2  # once may be a message on its way, twice is not
@@ -363,20 +363,13 @@ class Outbox:
             done = process is not None and process.in_flight is None and exchange.legal(process, process.role, row.move)
             if process is None or not done:
                 return None
-            expects: tuple[Expect, ...] = (Expect(Process, process.pid, process.version),)
-            times = self._steps.sender.times
+            reaction = Reaction(process)
             if row.move in self._anew:
                 reaction = await self._anew[row.move](process, now)
                 if reaction.act is not None and reaction.act.move is not row.move:
                     over = reaction.act.reasons
                     return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
-                process, expects = reaction.process, expects + reaction.expects
-            again = replace(row, dead=False, error=None, due=now, created=now, deadline=now + times.delivery_seconds, attempts=1)
-            detail = _own_words(row, process.detail)
-            sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, updated=now)
-            sent = replace(sent, due=due_of(sent, times, now))
-            facts, detail = numbered((fact(telemetry.REPLAYED, sent, now, row.move),), detail, process.detail)
-            return Changes(expects, (replace(sent, detail=detail),), outbox=(again,), evidence=facts)
+            return self._steps.again(process, reaction, row, now)
 
         await self._journal.decide(step, row.pid)
         if over:
@@ -392,9 +385,3 @@ class Outbox:
         evidence = (fact(telemetry.DISCARDED, process, self._journal.clock.now(), row.move),) if process else ()
         await self._journal.commit(Changes(settled=(id,), evidence=evidence))
         return True
-
-
-def _own_words(row: Outbound, detail: Mapping[str, Any]) -> dict[str, Any]:
-    """The detail of a process with what a message of ours gives for a reason, and nothing of what was said before."""
-    said = saying(detail, "us", *wire.said_of(wire.object_of(row.body)))
-    return said if said["reasons"] else {name: value for name, value in said.items() if name not in SAID}

@@ -1,6 +1,6 @@
 """One step of a process as a write: what follows from a reaction, and what an operator or a timer asks for.
 
-Everything that changes a process goes through `Steps.changes`: it asks the approver, puts the act in flight, sets when the
+Everything that changes a process goes through `Steps.changes`, but for what is sent again: it asks the approver, puts the act in flight, sets when the
 process is due again, and returns the one `Changes` value.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from connector import telemetry
-from connector.control.compose import Sender, due_of, outgoing, saying
+from connector.control.compose import SAID, Sender, due_of, outgoing, saying
 from connector.control.negotiate import Reaction
-from connector.dsp import exchange
+from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.metering.content import digest_of_json, write_bytes
@@ -107,6 +107,17 @@ class Steps:
         settled = (before.in_flight_id,)
         return self.changes(stored or before, Reaction(process, act), now, evidence=because, settled=settled, ask=False)
 
+    def again(self, before: Process, reaction: Reaction, row: Outbound, now: float) -> Changes:
+        """Send a dead letter once more, with a fresh deadline, from the process as it is decided now (`reaction`)."""
+        process, times = reaction.process, self.sender.times
+        letter = replace(row, dead=False, error=None, due=now, created=now, deadline=now + times.delivery_seconds, attempts=1)
+        sent = replace(exchange.send(process, row.move, row.id), version=before.version + 1, updated=now)
+        told, digests = fact(telemetry.REPLAYED, sent, now, row.move), _digests(before, process, reaction.saves)
+        facts, detail = numbered((told,), _own_words(row, process.detail), before.detail, digests)
+        sent = replace(sent, detail=detail, due=due_of(sent, times, now))
+        expects = (Expect(Process, before.pid, before.version), *reaction.expects)
+        return Changes(expects, (sent, *reaction.saves), outbox=(letter,), evidence=facts)
+
 
 def _holds_secrets(process: Process) -> bool:
     """Whether the provider may have given us tokens for it. They end with the transfer and are not kept after it; a download
@@ -154,3 +165,9 @@ def _digest(name: str, document: Mapping[str, Any] | None) -> Mapping[str, str]:
         return NOTHING if document is None else {name: write_bytes(digest_of_json(document))}
     except ValueError:  # JCS cannot say it (a number beyond 2^53), so no evidence file can either
         return NOTHING
+
+
+def _own_words(row: Outbound, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The detail of a process with what a message of ours gives for a reason, and nothing of what was said before."""
+    said = saying(detail, "us", *wire.said_of(wire.object_of(row.body)))
+    return said if said["reasons"] else {name: value for name, value in said.items() if name not in SAID}

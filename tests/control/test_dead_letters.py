@@ -14,7 +14,8 @@ from connector.app import Automatic
 from connector.dsp import wire
 from connector.dsp.exchange import INITIAL, Process
 from connector.dsp.messages import Move
-from connector.records import Changes, Outbound
+from connector.metering.content import digest_of, write_bytes
+from connector.records import Changes, Outbound, Usage
 from connector.settings.fields import DeliverySettings
 from tests.control.stand import (
     DATASET,
@@ -143,6 +144,25 @@ async def test_a_start_that_nobody_took_is_sent_again_only_if_it_is_permitted_th
     assert told["code"] == "AGREEMENT_CLOSED"
     await at.us.state(T, process.pid, "TERMINATED")
     assert await letters(at) == {}
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_is_sent_again_under_another_rule_counts_under_that_and_its_decision_is_on_record(hurried: Desk):
+    at = hurried
+    await at.us.publish(DATASET)
+    process, agreed = await standing(at, T, "SUSPENDED", P)
+    with scripted(at.peer, refusing(422, 1)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/resume", {})
+        letter = await dead(at, process)
+    counted = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@value": "3", "@type": "xsd:integer"}}
+    limited = agreed.document | {"permission": [{"action": "use", "constraint": [counted]}]}
+    await at.us.connector.store.commit(Changes(saves=(replace(agreed, document=limited, digest=wire.digest(limited), version=1),)))
+    await at.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
+    started = await at.us.state(T, process.pid, "STARTED")
+    usage = await at.us.connector.store.usage(agreed.id) or Usage(agreed.id)
+    assert usage.spent("/permission/0", "http://www.w3.org/ns/odrl/2/count") == 1
+    (again,) = [each for each in await at.us.evidence(process.pid) if each.what == telemetry.REPLAYED]
+    assert again.detail["digests"] == {"decision": write_bytes(digest_of(started.detail["decision"]))}
 
 
 @pytest.mark.asyncio
