@@ -1,7 +1,7 @@
 """One step of a process as a write: what follows from a reaction, and what an operator or a timer asks for.
 
-Everything that changes a process goes through `Steps.changes`, but for what is sent again: it asks the approver, puts the act in flight, sets when the
-process is due again, and returns the one `Changes` value.
+Everything that changes a process goes through `Steps.changes`, but for what is sent again: it asks the approver, puts the act in
+flight, sets when the process is due again, and returns the one `Changes` value.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Steps:
         if act is None:
             more |= {"version": (version or 0) + 1, "updated": now}
         if evidence:
-            evidence, more["detail"] = numbered(evidence, process.detail, before.detail if before else {}, digests)
+            evidence, more["detail"] = _numbered(evidence, process.detail, before.detail if before else {}, digests)
         process = exchange.changed(process, **more)
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects),
@@ -113,7 +113,7 @@ class Steps:
         letter = replace(row, dead=False, error=None, due=now, created=now, deadline=now + times.delivery_seconds, attempts=1)
         sent = replace(exchange.send(process, row.move, row.id), version=before.version + 1, updated=now)
         told, digests = fact(telemetry.REPLAYED, sent, now, row.move), _digests(before, process, reaction.saves)
-        facts, detail = numbered((told,), _own_words(row, process.detail), before.detail, digests)
+        facts, detail = _numbered((told,), _own_words(row, process.detail), before.detail, digests)
         sent = replace(sent, detail=detail, due=due_of(sent, times, now))
         expects = (Expect(Process, before.pid, before.version), *reaction.expects)
         return Changes(expects, (sent, *reaction.saves), outbox=(letter,), evidence=facts)
@@ -132,7 +132,7 @@ def fact(what: str, process: Process, now: float, move: Move | None = None, **de
     return Evidence(what, process.kind, process.pid, process.peer, process.state, now, move, None, detail)
 
 
-def numbered(
+def _numbered(
     evidence: tuple[Evidence, ...], detail: Mapping[str, Any], before: Mapping[str, Any], digests: Mapping[str, str] = NOTHING
 ) -> tuple[tuple[Evidence, ...], dict[str, Any]]:
     """The facts of a step with their numbers among those of their process, and its `detail` with the last of these. `before` is the detail
