@@ -20,7 +20,7 @@ from connector.control_streams.kept import CANCEL, CANCELLABLE, DONE, FAILED, Ke
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused, SinkFailed
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Expect, Idempotent, Pull
@@ -352,7 +352,7 @@ class Pulls:
     async def _explained(self, begun: Process, error: ConnectorError) -> bool:
         """Whether the transfer is not any more what it was when the download began. The data listener may refuse before we have
         heard why, above all if we were away: then the message waits at the provider, which tries it when it hears from us."""
-        if not isinstance(error, PeerFailed):
+        if not isinstance(error, PeerFailed) and not (isinstance(error, SinkFailed) and error.full):  # the disk is waited for anew
             return False
         if isinstance(error, PeerRefused) and not await self._moved(begun):
             state = await self._operations.ask(begun)

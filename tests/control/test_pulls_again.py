@@ -21,7 +21,7 @@ from connector.control.operate import Operations
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move, Role
-from connector.errors import Contradiction, PeerRefused
+from connector.errors import ConnectorError, Contradiction, PeerRefused, SinkFailed
 from connector.intake import patience
 from connector.intake.download import Downloads
 from connector.metering.live import LOST
@@ -69,10 +69,11 @@ async def transfers_of(us: Running) -> list[dict[str, Any]]:
 
 
 class Lost(Downloads):
-    """Downloads whose first one meets a log that is lost, in the moment in which the transfer ends."""
+    """Downloads whose first one meets a log that is lost, or another `failure`, in the moment in which the transfer ends so."""
 
     both: Pair
-    fetches = 0
+    fetches, ends = 0, "terminate"
+    failure: ConnectorError = PeerRefused("it is lost; begin another transfer", status=410, said=LOST)
 
     async def fetch(self, pull: Pull, edr: Edr | None, **more: Any) -> Pull:
         Lost.fetches += 1
@@ -80,9 +81,9 @@ class Lost(Downloads):
             return await super().fetch(pull, edr, **more)
         over = asyncio.Event()
         self.both.consumer.connector.journal.listen(lambda changes, _: over.set() if _ended(changes, pull.transfer) else None)
-        await self.both.provider.asked("POST", f"/transfers/{(await transfers_of(self.both.provider))[0]['pid']}/terminate")
+        await self.both.provider.asked("POST", f"/transfers/{(await transfers_of(self.both.provider))[0]['pid']}/{Lost.ends}")
         await over.wait()
-        raise PeerRefused("it is lost; begin another transfer", status=410, said=LOST)
+        raise Lost.failure
 
 
 def _ended(changes: Changes, pid: str | None) -> bool:
@@ -102,6 +103,18 @@ async def test_a_log_that_is_lost_as_its_transfer_ends_is_no_end_of_the_order(tm
         assert (done.stage, done.transfers, Lost.fetches) == ("done", 1, 2)
         assert place(both.consumer).read_bytes() == CONTENT
         assert [each["state"] for each in await transfers_of(both.consumer)] == ["TERMINATED", "COMPLETED"]
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_waits_for_room_outlives_the_completion_of_its_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(app, "Downloads", Lost)
+    monkeypatch.setattr(Lost, "ends", "complete")
+    monkeypatch.setattr(Lost, "failure", SinkFailed("the disk is full", full=True))
+    async with pair(tmp_path) as both:
+        Lost.both, Lost.fetches = both, 0
+        await both.provider.publish(D, content=CONTENT)
+        done = await settled(both.consumer, (await order(both.consumer))["id"])
+        assert (done.stage, done.transfers, Lost.fetches, place(both.consumer).read_bytes()) == ("done", 1, 2, CONTENT)
 
 
 @pytest.mark.asyncio
