@@ -277,9 +277,7 @@ def _set_back(case: Case, logs: Ledgers) -> Iterator[str]:
     if case.header.value["at"] < logs.last - AHEAD_SECONDS:
         seconds = logs.last - case.header.value["at"]
         yield f"when the file was written: by the clock of {case.exporter} {seconds:.0f} s before an entry in it"
-    if (
-        case.header.value["at"] < logs.dated - AHEAD_SECONDS
-    ):  # whose clock is wrong nobody here knows, and who dates ahead could spoil a file
+    if case.header.value["at"] < logs.dated - AHEAD_SECONDS:  # whose clock is wrong nobody knows; who dates ahead could spoil a file
         seconds = logs.dated - case.header.value["at"]
         yield f"when the file was written: it says {seconds:.0f} s before an instant that another has signed in it"
 
