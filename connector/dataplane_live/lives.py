@@ -99,9 +99,7 @@ class Lives:
         async with self._opening.setdefault(transfer, asyncio.Lock()):
             known = self._flows.get(transfer)
             if known is None or known.log.broken or self._addresses[transfer] != permit.source:
-                if known is not None:
-                    await self._close(transfer, known)
-                known = self._enter(transfer, await self._open(permit))
+                known = self._enter(transfer, await self._open(permit, known))
                 self._addresses[transfer] = permit.source
             else:
                 self.admit(False)
@@ -156,22 +154,25 @@ class Lives:
             finally:
                 log.close(durable=True)
 
-    async def _open(self, permit: Permit) -> Flow:
+    async def _open(self, permit: Permit, known: Flow | None) -> Flow:
+        """A flow in place of the one that is `known`, whose end is seen to as long as there is no other."""
         transfer, media_type = permit.transfer, str(permit.source["media_type"])
         folder = self._place(transfer)
         self.admit(not folder.exists())
-        if folder.exists():
-            log = await asyncio.to_thread(Growing, folder, self._life)
-        else:
-            header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
-            log = await asyncio.to_thread(_begun, folder, self._life, header, transfer)
-        if log.lost:
-            log.close(durable=False)
-            raise broken()
+        source = await self._kinds[permit.source["type"]].open(permit.source)
         try:
-            source = await self._kinds[permit.source["type"]].open(permit.source)
+            if known is not None:
+                await self._close(transfer, known)
+            if folder.exists():
+                log = await asyncio.to_thread(Growing, folder, self._life)
+            else:
+                header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
+                log = await asyncio.to_thread(_begun, folder, self._life, header, transfer)
+            if log.lost:
+                log.close(durable=False)
+                raise broken()
         except BaseException:
-            log.close(durable=True)
+            await source.close()
             raise
         return self._flow(transfer, log, source, permit.stages)
 

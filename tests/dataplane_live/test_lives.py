@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,9 @@ from connector.dataplane_live.growing import LIFE_FILE, Growing
 from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
 from connector.dsp.messages import Kind, Role
-from connector.errors import Contradiction, DiskShort, SettingsError, StoreError, Withdrawn
+from connector.errors import Contradiction, DiskShort, SettingsError, SourceFailed, StoreError, Withdrawn
 from connector.metering.content import CHUNK_BYTES
+from connector.ports.live import LiveSource
 from connector.records import Changes
 from connector.records.metering import Metered
 from tests.dataplane.rig import CONSUMER, TRANSFER, process
@@ -407,6 +408,26 @@ async def test_a_start_waits_for_no_log_and_one_that_is_damaged_keeps_no_other_f
         opens.set()
         async with asyncio.timeout(10):
             assert await told.get() == TRANSFER
+
+
+async def test_whose_source_cannot_be_opened_any_more_keeps_no_transfer_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told = asyncio.Queue[tuple[str, ...]]()
+
+    async def over(*words: str) -> None:
+        told.put_nowait(words)
+
+    async def gone(_faucets: Faucets, _address: Mapping[str, Any]) -> LiveSource:
+        raise SourceFailed("its credential was taken away")
+
+    store = await kept(tmp_path, ends=True, signed=1)
+    monkeypatch.setattr(Faucets, "open", gone)
+    async with living(tmp_path, Faucet(waits=False), over=over) as lives:
+        await looked_at(lives, store)
+        with pytest.raises(SourceFailed):
+            await lives.of(PERMIT)
+        lives._flows[TRANSFER].signed_for(4)
+        async with asyncio.timeout(10):
+            assert (await told.get())[-1] == Ending.ENDED
 
 
 async def test_a_log_that_is_lost_and_not_asked_for_ends_its_transfer_too_and_one_whose_source_can_go_on_does_not(tmp_path: Path):
