@@ -31,7 +31,7 @@ PROGRESS_SECONDS = 0.2  # between two reports: five a second look smooth
 
 Progress = Callable[[Pull], Awaitable[None]]
 
-OPEN_ENDED = "the provider completed the transfer, and has not signed that this is all of the data"
+OPEN_ENDED = "the transfer is over, and the provider has not signed that this is all of the data"
 
 
 @dataclass(frozen=True, slots=True)

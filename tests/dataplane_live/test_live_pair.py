@@ -189,14 +189,17 @@ async def test_a_consumer_that_asks_for_no_end_hears_of_it_by_the_completion_and
         await two.provider.state(Kind.TRANSFER, theirs.transfer, "COMPLETED")
 
 
-async def test_what_an_operator_of_the_provider_completes_in_the_middle_is_kept_and_not_taken_for_all(tmp_path: Path):
+@pytest.mark.parametrize("side", ["provider", "consumer"])
+async def test_what_an_operator_completes_in_the_middle_is_kept_and_not_taken_for_all(tmp_path: Path, side: str):
     async with both(tmp_path, "/lines?pause=0.005&size=500") as two:
         id = await follow(two.consumer)
         await until(two.consumer, "receipt-signed", 2)
-        (transfer,) = await two.provider.connector.store.open_transfers()
-        await two.provider.asked("POST", f"/transfers/{pair.quoted(transfer.pid)}/complete")
+        at: pair.Running = getattr(two, side)
+        (transfer,) = await at.connector.store.open_transfers()
+        await at.asked("POST", f"/transfers/{pair.quoted(transfer.pid)}/complete")
         order = await ended(two.consumer, id)
         assert (order["stage"], order["reasons"]) == ("done", [OPEN_ENDED])
+        assert "provider completed" not in OPEN_ENDED, "it may have been the consumer, or a quota"
         ours, theirs = await accounts(two, order["transfer"])
         assert ours.counts == theirs.counts
         assert ours.counts.records == len(numbers(two.consumer))
