@@ -52,8 +52,8 @@ RECEIPT_SECONDS: Final = 10.0  # for a body of some 600 bytes
 ALLOWED: Final = {"/manifest": "GET, HEAD", "/checkpoint": "GET, HEAD", "/header": "GET, HEAD", "/receipts": "GET, HEAD, POST"}
 # Refusals of a receipt that fits the account as the sender knows it, but not as it is; all others are about the receipt itself.
 AGAINST_STATE: Final = frozenset(
-    {"sequence-gap", "previous-other", "account-complete", "account-disputed", "account-late", "account-credited", "manifest-missing"}
-    | {"ledger-suspected"}
+    {"sequence-gap", "previous-other", "account-complete", "account-disputed", "account-late", "account-credited", "account-stated"}
+    | {"manifest-missing", "ledger-suspected"}
 )
 # Code of why nothing more may leave -> the state of an ack; any other one is "revoked".
 STATES: Final = {Code.QUOTA_EXHAUSTED: "quota", "transfer-suspended": "suspended", "transfer-completed": "ok"}

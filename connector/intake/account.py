@@ -18,7 +18,7 @@ from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, SinkFailed
 from connector.intake.beside import Beside, problem_code
-from connector.intake.patience import CLOCKS, Doubt, doubtful, of_clocks
+from connector.intake.patience import CLOCKS, OVER, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
 from connector.intake_accounts.remembered import remembered, theirs
 from connector.lasting import since_boot
@@ -319,7 +319,7 @@ class Account:
             code = problem_code(reply.body)
             if code == "sequence-stale" and await self._restore():
                 return
-            if code is None or code in CLOCKS:
+            if code is None or code in CLOCKS | OVER:
                 text = f"the provider took no receipt: status {reply.status}" + (f", `{code}`" if code else "")
                 raise PeerRefused(text, status=reply.status, said=code)
             raise Broken(f"the provider refused receipt {self._account.sequence}: `{code}`", code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from connector import telemetry
 from connector.dsp.answers import CLOCKS_APART
@@ -23,6 +24,8 @@ CLOCKS = frozenset({
     "signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead", "manifest-ahead", CLOCKS_APART,
 })  # fmt: skip
 CLOCK_SECONDS = 86_400.0  # for it: what was signed by one that was ahead is taken once the other has come so far
+# Why a receipt comes too late: the transfer is over, which its consumer may not have heard yet. Another one signs for the rest.
+OVER: Final = frozenset({"account-credited", "account-stated"})
 # What one flipped bit can make of an answer that holds, in a proxy or in memory, and of a request: what is wrong with its form, its
 # signature or its hash. What is rightly signed, and wrong, is its signer's word; so are leaves that came twice with other bytes.
 GARBLED = (

@@ -249,6 +249,17 @@ async def test_a_receipt_that_is_refused_ends_it_with_the_code_of_the_refusal(tm
         assert caught.value.code == "bytes-differ"
 
 
+@pytest.mark.parametrize("code", ["account-credited", "account-stated"])
+async def test_a_receipt_that_comes_too_late_is_a_refusal_whose_reason_may_be_on_its_way(tmp_path: Path, code: str):
+    """The transfer is over there. Its order asks whether it is, and goes on by another one."""
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        late = orjson.dumps({"code": code})
+        provider.lies["receipts"] = lambda _, request: web.Response(status=409, body=late) if request.method == "POST" else None
+        with pytest.raises(PeerRefused) as caught:
+            await consumer.fetch()
+        assert caught.value.said == code
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_provider_that_takes_no_receipts_is_refused_by_its_status(tmp_path: Path, method: str):
     async with both(tmp_path, CONTENT) as (provider, consumer):
