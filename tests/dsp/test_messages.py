@@ -30,6 +30,20 @@ def test_a_move_goes_where_the_binding_says(move: Move):
         assert path_of(move, "p") == later
 
 
+@pytest.mark.parametrize(
+    ("pid", "segment"),
+    [
+        ("urn:uuid:0a-b_c.d~e@f!$&'()*+,;=", "urn:uuid:0a-b_c.d~e@f!$&'()*+,;="),
+        ("a/../transfers/x", "a%2F..%2Ftransfers%2Fx"),
+        ("a?b#c", "a%3Fb%23c"),
+        ("a%2Fb", "a%252Fb"),
+        ("a\\b", "a%5Cb"),
+    ],
+)
+def test_a_pid_of_the_peer_is_one_segment_of_a_path_whatever_it_holds(pid: str, segment: str):
+    assert path_of(Move.VERIFICATION, pid) == f"/negotiations/{segment}/agreement/verification"
+
+
 def test_every_move_has_a_path_and_a_type_with_a_schema():
     assert set(PATHS) == set(Move) == set(BINDING)
     assert {move.type for move in Move} <= set(SCHEMA_OF)
