@@ -16,6 +16,7 @@ from connector.errors import SourceFailed
 from connector.ports.live import POSITION_BYTES_MAX, RECORD_BYTES_MAX
 
 BOM: Final = "\ufeff".encode()
+GAP: Final = b"\n\n"  # between two events, and behind the last one
 EACH_MAX: Final = 32  # events behind an id that are known each by itself, so that the first one that is another is delivered at once
 EACH_BYTES, CHAIN_BYTES = 8, 16
 
@@ -41,6 +42,9 @@ class Behind:
         return self.each.startswith(other.each)
 
 
+NOTHING: Final = Behind()
+
+
 def write_place(id: str | None, behind: Behind) -> str | None:
     """Where to go on, as one text: an id alone is itself, and no id holds a line feed. None without an id."""
     if id is None or not behind.count:
@@ -52,7 +56,7 @@ def read_place(position: str | None) -> tuple[str | None, Behind]:
     """What `write_place` has written. Raises ValueError."""
     id, told, rest = (position or "").partition("\n")
     if not told:
-        return position, Behind()
+        return position, NOTHING
     count, _, hashes = rest.partition(" ")
     read = urlsafe_b64decode(hashes)
     behind = Behind(int(count), read[CHAIN_BYTES:], read[:CHAIN_BYTES])
@@ -71,7 +75,7 @@ class Events:
         except ValueError:
             raise SourceFailed("the place to go on after is none of a source of events; begin another transfer") from None
         self._again = self._behind.count > 0  # whether all that came may be what has come before
-        self._seen, self._held, self._held_bytes = Behind(), list[bytes](), 0
+        self._seen, self._held = NOTHING, bytearray()
         self._rest = b""
         self._begun = self.found = False
 
@@ -116,11 +120,12 @@ class Events:
         """Take up one block of lines: it is an event if it has data. An id counts without, too."""
         at = event.rfind(b"\nid:") + 1
         if has_id := event.startswith(b"id:", at):
-            self._let_go(found)
+            if self._again:
+                self._let_go(found)
             value = event[at + 3 :].partition(b"\n")[0].removeprefix(b" ")
             text = value.decode("utf-8", "replace")
             self.id = text if text.isprintable() and 0 < len(value) <= POSITION_BYTES_MAX else None
-            self._behind = Behind()
+            self._behind = NOTHING
         if not (event.startswith(b"data") or b"\ndata" in event):
             return
         self.found = True
@@ -135,23 +140,22 @@ class Events:
     def _hold(self, event: bytes, found: list[bytes]) -> None:
         """Leave out what comes again, once all of it has."""
         self._seen = self._seen.and_then(event)
-        self._held.append(event)
-        self._held_bytes += len(event)
-        if not self._behind.begins_with(self._seen) or self._held_bytes > RECORD_BYTES_MAX:
+        self._held += GAP + event if self._held else event  # not one by one: each of a few bytes would take ten times its room
+        if not self._behind.begins_with(self._seen) or len(self._held) > RECORD_BYTES_MAX:
             self._let_go(found)
         elif self._seen.count == self._behind.count:
-            self._again, self._held = False, []
+            self._again, self._held = False, bytearray()
 
     def _let_go(self, found: list[bytes]) -> None:
         """What came is nothing that has come before: from now on it is what came behind the id."""
         if self._again and self._held:
             self._behind = self._seen
-            found += self._held
-        self._again, self._held = False, []
+            found.append(bytes(self._held))
+        self._again, self._held = False, bytearray()
 
 
 def _written(events: list[bytes]) -> bytes:
-    return b"\n\n".join(events) + b"\n\n" if events else b""
+    return GAP.join(events) + GAP if events else b""
 
 
 def demand_room(rest: bytes) -> None:

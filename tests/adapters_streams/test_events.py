@@ -1,6 +1,7 @@
 """Events as a server sends them: their one spelling, and where to go on after each, with and without ids."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,3 +162,21 @@ async def test_events_of_which_only_some_have_ids_are_delivered_and_counted_once
             assert await flow.spool.read(0, flow.log.end) == whole
             assert asked == [None, "0", "3", "6", "6", "12"]
     await peer.close()
+
+
+def test_what_comes_again_is_held_in_no_more_room_than_it_has_bytes():
+    """A source may send ever so many events of a few bytes behind one id."""
+    piece, pieces = b"data\n\n" * 500, 30
+    before = Events(None)
+    before.take(b"id: a\ndata\n\n")
+    for _ in range(pieces):
+        before.take(piece)
+    again = Events(before.position)
+    tracemalloc.start()
+    try:
+        assert all(not again.take(piece) for _ in range(pieces - 1))
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 3 * pieces * len(piece)
+    assert again.take(piece + b"data: new\n\n") == b"data: new\n\n"
