@@ -7,24 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from connector.dataplane_live import flow
-from connector.intake import account, patience
 from connector.intake.promise import Broken
 from connector.merkle import notes
 from connector.merkle.checkpoints import Checkpoint, read, sign
 from tests.dataplane.rig import _note_signer as note_signer
 from tests.dataplane_live import upstream
-from tests.intake.test_live import Stand, stand
+from tests.intake.test_live import Stand, quick, stand
 
+__all__ = ["quick"]
 pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "SEAL_SECONDS", 0.05)
-    monkeypatch.setattr(account, "QUIET_SECONDS", 0.05)
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.05)
 
 
 @asynccontextmanager
