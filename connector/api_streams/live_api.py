@@ -38,6 +38,9 @@ RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?", re.ASCII)
 NUMBER: Final = re.compile(r"[1-9]\d{0,17}", re.ASCII)
 LISTED_MAX: Final = 65_536  # leaves in one list: 512 KiB
 PATIENCE_SECONDS: Final = 8.0  # that a request waits for a checkpoint: less than any client waits for an answer
+# For a consumer that signs, to prove and sign what has left of a quota that is used up, before that ends the transfer: a receipt takes a
+# second, a checkpoint another one. Nothing more leaves meanwhile.
+SIGNED_SECONDS: Final = 10.0
 OCTETS, NOTE = "application/octet-stream", "text/plain"
 
 Ask = Callable[[], Awaitable[Permit]]
@@ -122,6 +125,13 @@ class LiveApi:
 
         at = flow.log.etag, span.first
         meter = self._meters.meter(permit, span.length, flow.log.media_type, account.calls, at) if permit.tallies else None
+
+        async def before_end() -> None:
+            if account.opened or (account.stored is not None and account.stored.asked):
+                await flow.taking.signed_as_left(SIGNED_SECONDS)
+
+        if meter is not None:
+            meter.before_end = before_end
         try:
             async with meter or nullcontext():
                 if permit.lease.stale:
@@ -156,7 +166,7 @@ class LiveApi:
             # By one over more than there is credit for nothing could be proven, hence nothing be signed for, and nothing more would leave.
             window_bytes = manifest_of(account.stored.manifest).window_bytes if account.stored is not None else WINDOW_BYTES
             window_bytes, end = min(window_bytes, WINDOW_BYTES), "end" in request.query
-            size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS, window_bytes, end=end)
+            size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS, window_bytes, end=end, left=bool(permit.tallies))
         if size is None:
             return web.Response(status=204, headers=NO_STORE)
         note = self._accounts.checkpoint(account.log, flow.stages, size, end=size == flow.whole)

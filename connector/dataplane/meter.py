@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 from weakref import WeakValueDictionary
@@ -108,6 +108,7 @@ class Meter:
         self._held: Holder | None = None
         self._records = begun(unit_of(media_type))
         self.waits = self.asks = False  # for more, as what was allowed has left; and whether there is to be any
+        self.before_end: Callable[[], Awaitable[None]] | None = None  # waits for what would be lost with the end of the transfer
         self._watches: list[_Watch] = []
 
     @property
@@ -240,6 +241,8 @@ class Meter:
 
     async def _ask(self) -> None:
         """Have it decided anew: the last decision held up to here. Raises Withdrawn if the transfer is over."""
+        if self.before_end is not None:
+            await self.before_end()
         self.asks = True  # and stays so if the answer is the end of the transfer, which cuts its streams
         tallies = await self._ledger.at_mark(self._transfer)
         if tallies is None:

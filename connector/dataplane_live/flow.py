@@ -29,6 +29,7 @@ from connector.dataplane_live.spool import Spool
 from connector.dataplane_live.taking import Taking
 from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
 from connector.metering import live
+from connector.metering.content import CHUNK_BYTES
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
 from connector.ports.live import BATCH_BYTES, LiveSource, Records
@@ -49,7 +50,7 @@ SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
 class Flow:
     """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
     the transfer. Threads of `beside` help to hash. A source waits while more than `spool_bytes` are spooled, beside the batch or two that
-    its thread has sealed by then. `taking` is what its consumer has."""
+    its thread has sealed by then. `taking` is what its consumer has, `leaf_bytes` as in `sealed`."""
 
     def __init__(
         self,
@@ -63,11 +64,13 @@ class Flow:
         wait_seconds: float = WAIT_SECONDS,
         taking: Taking | None = None,
         beside: Executor | None = None,
+        leaf_bytes: int = CHUNK_BYTES,
     ) -> None:
         bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
         self.log, self.spool = log, spool
         self._source, self.stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds, self._beside = spool_bytes, wait_seconds, beside
+        self._leaf_bytes = leaf_bytes
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.taking = taking or Taking(log)
         self._has_come = log.end > 0
@@ -202,6 +205,7 @@ class Flow:
     async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset` on, up to `end`, as they come. Where the log has ended so do they, but for somebody who signs: he is told
         by the end of the transfer. Raises SourceFailed, also for an `end` that lies behind that of the log."""
+        self.taking.has(min(offset, self.log.end))
         while offset < end:
             async with self._news:
                 while self.log.end <= offset and (self.log.over is None or self.taking.signs):
@@ -226,20 +230,31 @@ class Flow:
         """The size of the checkpoint of all that the source has sent, once it has ended so; None if there is more, or nobody knows."""
         return self.log.leaves if self.log.over is Ending.ENDED and not self.taking.lost else None
 
-    async def checkpoint_after(self, leaves: int, seconds: float, window_bytes: int = WINDOW_BYTES, *, end: bool = False) -> int | None:
+    async def checkpoint_after(
+        self, leaves: int, seconds: float, window_bytes: int = WINDOW_BYTES, *, end: bool = False, left: bool = False
+    ) -> int | None:
         """The size of a checkpoint of more than `leaves` leaves, and at most `window_bytes` beyond them, which fits into any credit: it is
-        waited for; or for somebody who asks for the `end` that these are all. None if there is none after `seconds`, or the log is left
-        alone meanwhile."""
+        waited for; or for somebody who asks for the `end` that these are all. Where not all may leave it is of what has `left`, as one of
+        more could never be compared with anything. None if there is none after `seconds`, or the log is left alone meanwhile."""
+
+        def signed() -> int:
+            return min(self.signed, self.taking.whole) if left else self.signed
+
+        def ready() -> bool:
+            return signed() > leaves or self._stopped or (end and self.whole == leaves)
+
         if end:
             self.taking.asks_end()
         try:
-            async with asyncio.timeout(seconds), self._news:
-                await self._news.wait_for(lambda: self.signed > leaves or self._stopped or (end and self.whole == leaves))
+            async with asyncio.timeout(seconds):
+                await self.taking.until(lambda: not left or ready())
+                async with self._news:
+                    await self._news.wait_for(ready)
         except TimeoutError:
             return None
         if end and self.whole == leaves:
             return leaves
-        return None if self.signed <= leaves else self.log.within(max(leaves, 1), window_bytes, self.signed)
+        return None if (most := signed()) <= leaves else self.log.within(max(leaves, 1), window_bytes, most)
 
     async def _pump(self) -> None:
         """Follow the source: one that ends or fails is asked again, if it can go on, or nothing has come of it yet. Of a log that is broken
@@ -281,6 +296,7 @@ class Flow:
                 telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
                 self._cut(type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
+        self.taking.moved.set()
         async with self._news:
             self._news.notify_all()
 
@@ -321,7 +337,7 @@ class Flow:
         return data
 
     def _write(self, data: bytes, position: str | None) -> None:
-        leaves = sealed(data, self.log.unit, self._last, lambda: self.spool.write(self.log.written, [data]), self._beside)
+        leaves = sealed(data, self.log.unit, self._last, lambda: self.spool.write(self.log.written, [data]), self._beside, self._leaf_bytes)
         self.log.append(leaves, position)
         self._last = data[-1:]
 
@@ -364,6 +380,7 @@ class Flow:
         async with self._news:
             self.signed, self._signed_at = self.log.synced, monotonic()
             self._news.notify_all()
+        self.taking.moved.set()
 
 
 async def _once(data: bytes) -> AsyncGenerator[bytes, None]:

@@ -43,6 +43,8 @@ from connector.records.metering import Metered
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
 BACK_SECONDS: Final = 3600.0  # that a consumer has at least after a start of ours: while we were away it could not come
+# In a leaf of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
+COUNTED_BYTES: Final = 1024
 HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
 
 
@@ -174,9 +176,11 @@ class Lives:
         except BaseException:
             await source.close()
             raise
-        return self._flow(transfer, log, source, permit.stages)
+        # What is paid for leaves a whole leaf at a time, and one that a budget does not pay for not at all: small ones would only be slow.
+        counted = permit.tallies and not any(tally.pricing for tally in permit.tallies)
+        return self._flow(transfer, log, source, permit.stages, COUNTED_BYTES if counted else CHUNK_BYTES)
 
-    def _flow(self, transfer: str, log: Growing, source: LiveSource, stages: Sequence[Stage]) -> Flow:
+    def _flow(self, transfer: str, log: Growing, source: LiveSource, stages: Sequence[Stage], leaf_bytes: int = CHUNK_BYTES) -> Flow:
         folder = self._place(transfer)
         return Flow(
             log,
@@ -188,6 +192,7 @@ class Lives:
             wait_seconds=self._wait_seconds,
             taking=Taking(log, self.untaken_seconds, self._waited_seconds(folder) if log.over else 0.0),
             beside=self._beside,
+            leaf_bytes=leaf_bytes,
         )
 
     def _waited_seconds(self, folder: Path) -> float:

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from connector.metering import live
-from connector.metering.content import Leaf
+from connector.metering.content import CHUNK_BYTES, Leaf
 
 
-def sealed(data: bytes, unit: str, before: bytes, write: Callable[[], None], beside: Executor | None = None) -> list[Leaf]:
-    """The leaves of `data`, whole records of this unit, with `write()` called on the way. `before` is the byte before them, b"" at the
-    start of the log. A thread of `beside` helps, if one is free and there is more than one leaf. Raises what `write` does."""
-    view, spans = memoryview(data), tuple(live.cut(data, unit))
+def sealed(
+    data: bytes, unit: str, before: bytes, write: Callable[[], None], beside: Executor | None = None, leaf_bytes: int = CHUNK_BYTES
+) -> list[Leaf]:
+    """The leaves of `data`, whole records of this unit, of `leaf_bytes` at most where a record is no larger, with `write()` called on the
+    way. `before` is the byte before them, b"" at the start of the log. A thread of `beside` helps, if one is free and there is more than
+    one leaf. Raises what `write` does."""
+    view, spans = memoryview(data), tuple(live.cut(data, unit, leaf_bytes=leaf_bytes))
     leaves, left = dict[int, Leaf](), iter(range(len(spans)))  # each step of it is one of the interpreter's
 
     def some() -> None:

@@ -7,6 +7,7 @@ takes no more is waited for as long as the rest is kept, from the last that was 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Final
@@ -33,13 +34,39 @@ class Taking:
         self._asks = asyncio.Event()
         self.lost = False  # what it lacks, so that nobody is waited for
         self.decided = False  # how the transfer is to end
-        self.news = asyncio.Event()
+        self.news, self.moved = asyncio.Event(), asyncio.Event()  # of what is signed for; of what has left, or may be asked for
+        self._out_bytes = 0
 
     def left(self, first: int, length: int, ago_seconds: float = 0.0) -> None:
         """So many bytes from `first` on have left, so long ago at least."""
         before, self._left = self._left, add(self._left, first, length)
         if self._left != before:
             self.taken_at = max(self.taken_at, monotonic() - ago_seconds)
+        self.has(first + length)
+
+    def has(self, end: int) -> None:
+        """What lies before `end` has left, perhaps before we started: the consumer asks for what follows."""
+        self._out_bytes = max(self._out_bytes, end)
+        self.moved.set()
+
+    @property
+    def whole(self) -> int:
+        """How many leaves, the header included, have left to their end."""
+        return self._log.touched(self._out_bytes, 0)[0]
+
+    async def until(self, ready: Callable[[], bool]) -> None:
+        """Wait until something is so that what leaves may change."""
+        while not ready():
+            self.moved.clear()
+            await self.moved.wait()
+
+    async def signed_as_left(self, seconds: float) -> None:
+        """Wait until all whole leaves that have left are signed for, `seconds` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.signed_bytes < self._log.span(1, self.whole)[1]:
+                    self.news.clear()
+                    await self.news.wait()
 
     def asks_end(self) -> None:
         """The consumer hears by what is signed that it has all of it."""

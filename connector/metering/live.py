@@ -18,12 +18,15 @@ LAST: Final = 2**53 - 1  # the last position of a range that has no end yet (RFC
 ETAG: Final = re.compile(r'"l\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
 
 
-def cut(data: bytes, unit: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
-    """The leaves [first, end) of `data`, whole records of this unit, each as long as fits into a chunk."""
-    first, ending = 0, SEPARATORS.get(unit)
-    while len(data) - first > chunk_bytes:
-        found = data.rfind(ending, first, first + chunk_bytes) if ending is not None else -1
-        end = first + chunk_bytes if found < 0 or ending is None else found + len(ending)
+def cut(data: bytes, unit: str, chunk_bytes: int = CHUNK_BYTES, leaf_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
+    """The leaves [first, end) of `data`, whole records of this unit, each as long as fits into `leaf_bytes`; what is larger goes up to the
+    end of a record within a chunk."""
+    first, ending, leaf_bytes = 0, SEPARATORS.get(unit), min(leaf_bytes, chunk_bytes)
+    while len(data) - first > leaf_bytes:
+        found = data.rfind(ending, first, first + leaf_bytes) if ending is not None else -1
+        if found < 0 and ending is not None and leaf_bytes < chunk_bytes:
+            found = data.find(ending, first, first + chunk_bytes)
+        end = min(first + chunk_bytes, len(data)) if found < 0 or ending is None else found + len(ending)
         yield first, end
         first = end
     if first < len(data):

@@ -14,6 +14,7 @@ import pytest
 from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
 from connector.dataplane_live import flow, lives
+from connector.dataplane_live.taking import Taking
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Sealed, read_header, read_sealed
@@ -136,6 +137,29 @@ async def test_as_many_records_leave_as_are_allowed_and_the_stream_ends_with_the
                     data += piece
         assert data.endswith(ending)
         assert data.count(ending) == 321
+
+
+async def test_at_a_quota_who_signs_is_waited_for_while_nothing_leaves_and_a_suspension_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    waits, seconds = asyncio.Event(), list[float]()
+
+    async def signed_as_left(_self: Taking, bound_seconds: float) -> None:
+        seconds.append(bound_seconds)
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Taking, "signed_as_left", signed_as_left)
+    async with client(tmp_path) as at:
+        at.rig.change(tallies=(Tally("/permission/0", RECORD_COUNT, (321,)),))
+        await at.body("/manifest")
+        async with asyncio.timeout(20), at.get() as answer:
+            await waits.wait()
+            assert await at.body("/checkpoint?after=1"), "the transfer runs, and what has left can be proven"
+            at.rig.change(state="SUSPENDED")
+            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+                await asyncio.wait_for(answer.content.read(), 1)
+        assert seconds == [live_api.SIGNED_SECONDS]
 
 
 async def test_a_budget_ends_before_the_leaf_that_it_does_not_pay_for(tmp_path: Path):

@@ -16,12 +16,14 @@ from connector.dataplane.edr import read_address
 from connector.dataplane_live import taking
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
+from connector.dataplane_live.lives import COUNTED_BYTES
 from connector.dataplane_live.spool import PREFIX
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move, Role
 from connector.intake import account, patience
 from connector.intake.attempts import OPEN_ENDED
 from connector.intake.beside import CHECKPOINT_BYTES_MAX, Beside
+from connector.odrl.operands import RECORD_COUNT
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from connector.settings.fields import MeteringSettings
@@ -429,3 +431,31 @@ async def test_a_loss_of_power_at_the_provider_loses_nothing_that_its_source_sti
     assert (sum(size for size, _ in counts[0]), sum(count for _, count in counts[0])) == (size, len(found))
     assert without_gaps(found)
     assert len(counts[0]) == 1
+
+
+async def test_what_a_quota_lets_out_is_proven_signed_and_kept_before_it_ends_the_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    most, ask = 5000, Beside.checkpoint_after
+
+    async def from_afar(beside: Beside, leaves: int) -> bytes | None:
+        await asyncio.sleep(0.3)
+        return await ask(beside, leaves)
+
+    monkeypatch.setattr(Beside, "checkpoint_after", from_afar)
+    monkeypatch.setattr(account, "QUIET_SECONDS", 0.05)
+    limit = {"leftOperand": "urn:qiao:recordCount", "operator": "lteq", "rightOperand": {"@value": str(most), "@type": "xsd:integer"}}
+    async with upstream.running() as url, pair.pair(tmp_path, store="sqlite") as two:
+        source = {"type": "http-stream", "url": f"{url}/lines", "since": SINCE}
+        terms = {"@type": "Offer", "permission": [{"action": "use", "constraint": [limit]}]}
+        await two.provider.asked(
+            "PUT", f"/datasets/{pair.quoted(DATASET)}", {"title": "n", "source": source, "policies": [terms]}, status=201
+        )
+        order = await ended(two.consumer, await follow(two.consumer))
+        found = numbers(two.consumer)
+        assert (order["stage"], found) == ("done", list(range(1, len(found) + 1)))
+        ours, theirs = await accounts(two, order["transfer"])
+        assert (ours.counts, ours.counts.records, ours.attested, theirs.attested) == (theirs.counts, len(found), "both", "both")
+        usage = await two.provider.connector.store.usage(theirs.agreement)
+        assert usage is not None
+        assert [(operand, amount) for _, operand, amount in usage.posted if operand == RECORD_COUNT] == [(RECORD_COUNT, most)]
+        part_bytes = sum(len(upstream.line(number)) for number in range(len(found) + 1, most + 1))
+        assert part_bytes < COUNTED_BYTES, "of a leaf, which nobody can prove"
