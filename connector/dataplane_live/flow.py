@@ -24,7 +24,7 @@ from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import broken, mend
-from connector.dataplane_live.sealing import sealed
+from connector.dataplane_live.sealing import at_most, sealed
 from connector.dataplane_live.spool import Spool
 from connector.dataplane_live.taking import Taking
 from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
@@ -50,7 +50,7 @@ SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
 class Flow:
     """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
     the transfer. Threads of `beside` help to hash. A source waits while more than `spool_bytes` are spooled, beside the batch or two that
-    its thread has sealed by then. `taking` is what its consumer has, `leaf_bytes` as in `sealed`."""
+    its thread has sealed by then. `taking` is what its consumer has, `leaf_bytes` the least as in `at_most`."""
 
     def __init__(
         self,
@@ -337,7 +337,8 @@ class Flow:
         return data
 
     def _write(self, data: bytes, position: str | None) -> None:
-        leaves = sealed(data, self.log.unit, self._last, lambda: self.spool.write(self.log.written, [data]), self._beside, self._leaf_bytes)
+        leaf_bytes = at_most(self._leaf_bytes, self.log.end)
+        leaves = sealed(data, self.log.unit, self._last, lambda: self.spool.write(self.log.written, [data]), self._beside, leaf_bytes)
         self.log.append(leaves, position)
         self._last = data[-1:]
 

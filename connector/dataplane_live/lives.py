@@ -43,7 +43,7 @@ from connector.records.metering import Metered
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
 BACK_SECONDS: Final = 3600.0  # that a consumer has at least after a start of ours: while we were away it could not come
-# In a leaf of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
+# In the first leaves of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
 COUNTED_BYTES: Final = 1024
 HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
 

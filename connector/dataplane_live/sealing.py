@@ -13,6 +13,14 @@ from concurrent.futures import Executor, Future
 from connector.metering import live
 from connector.metering.content import CHUNK_BYTES, Leaf
 
+SHARE = 64  # of the data before it a leaf is one part at most, where leaves are to be small
+
+
+def at_most(least_bytes: int, log_bytes: int) -> int:
+    """What a leaf may have at this end of a log: `least_bytes`, or more where there is more before it, so that a long log has no more
+    leaves than it needs."""
+    return min(CHUNK_BYTES, max(least_bytes, log_bytes // SHARE))
+
 
 def sealed(
     data: bytes, unit: str, before: bytes, write: Callable[[], None], beside: Executor | None = None, leaf_bytes: int = CHUNK_BYTES

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dataplane_live.sealing import sealed
+from connector.dataplane_live.sealing import SHARE, at_most, sealed
 from connector.errors import SinkFailed
 from connector.metering.content import CHUNK_BYTES, Leaf
 
@@ -96,3 +96,12 @@ def test_a_disk_that_takes_nothing_is_what_the_caller_hears_of(two: ThreadPoolEx
     with pytest.raises(SinkFailed, match="no room"):
         sealed(BATCH, "line", b"", full, two)
     assert two.submit(list[Leaf]).result(10) == []  # the other thread is free again
+
+
+@given(st.integers(0, 1 << 45))
+def test_where_leaves_are_small_the_last_one_is_a_small_part_and_a_long_log_has_no_more_than_it_needs(log_bytes: int) -> None:
+    size = at_most(1024, log_bytes)
+    assert 1024 <= size <= CHUNK_BYTES
+    assert size == 1024 or size <= log_bytes / SHARE
+    assert size == CHUNK_BYTES or log_bytes < SHARE * CHUNK_BYTES
+    assert at_most(CHUNK_BYTES, log_bytes) == CHUNK_BYTES
