@@ -48,7 +48,7 @@ def _bound(document: object) -> None:
         inner: list[object] = []
         for value in level:
             if isinstance(value, dict):
-                if not all(isinstance(key, str) for key in value):
+                if set(map(type, value)) != {str} and not all(isinstance(key, str) for key in value):
                     raise refusal(Code.MALFORMED, "the name of a property is no string", "write it as a string")
                 if "@context" in value:
                     named = value["@context"] if isinstance(value["@context"], list) else [value["@context"]]
@@ -206,8 +206,8 @@ def _undefined(word: str, at: str) -> PolicyError:
 
 def _plain(raw: object) -> Literal | None:
     """The literal of a JSON scalar; None for anything else."""
+    if isinstance(raw, str):
+        return Literal(raw)
     if isinstance(raw, bool):
         return Literal("true" if raw else "false", XSD + "boolean")
-    if isinstance(raw, int | float):
-        return Literal(str(raw), XSD + ("integer" if isinstance(raw, int) else "double"))
-    return Literal(raw) if isinstance(raw, str) else None
+    return Literal(str(raw), XSD + ("integer" if isinstance(raw, int) else "double")) if isinstance(raw, int | float) else None
