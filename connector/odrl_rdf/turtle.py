@@ -83,6 +83,7 @@ class _Reader:
         self.next = 0
         self.base = ""
         self.prefixes: dict[str, str] = {}
+        self.names: dict[str, str] = {}  # that were read, under these prefixes
         self.offsets: dict[tuple[str, str], int] = {}
         self.blanks = 0
         self.depth = 0
@@ -139,6 +140,7 @@ class _Reader:
             if kind != "name" or not name.endswith(":") or name.count(":") != 1:
                 raise self._error(at, "a prefix is missing", "write it like `@prefix odrl: <http://www.w3.org/ns/odrl/2/> .`")
             self.prefixes[name[:-1]] = self._iri()
+            self.names.clear()
         else:
             self.base = self._iri()
         if word.startswith("@"):
@@ -239,6 +241,8 @@ class _Reader:
     def _iri(self) -> str:
         kind, text, at = self._take()
         if kind == "name":
+            if (known := self.names.get(text)) is not None:
+                return known
             prefix, _, local = text.partition(":")
             if prefix not in self.prefixes:
                 raise self._error(
@@ -248,7 +252,8 @@ class _Reader:
                 raise self._error(at, f"`{shown(text)}` has a `%` without two hexadecimal digits", "write `\\%` for a percent sign")
             if "\\" in local:
                 local = re.sub(r"\\(.)", r"\1", local)
-            return self.prefixes[prefix] + local
+            self.names[text] = full = self.prefixes[prefix] + local
+            return full
         if kind != "iri":
             raise self._error(at, "an IRI is missing", "write it like `<https://...>` or `odrl:use`")
         full = self._unescaped(text, at) if "\\" in text else text

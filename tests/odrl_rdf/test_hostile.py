@@ -15,10 +15,9 @@ from connector.odrl.vocabulary import DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl_rdf.contexts import CONTEXTS
 from connector.vocabulary import read_profiles
 
-SECONDS_MAX = 0.05  # on a machine that computes `work` in WORK_SECONDS: half as fast as what a connector is meant for
-WORK_SECONDS = 0.005
+SECONDS_MAX = 0.05
 CHARS_MAX = 2_000  # of what is said about it
-ROUNDS = 10  # the best counts: other processes are no matter of ours
+ROUNDS = 200  # the best counts: other processes are no matter of ours, and a shared core is at times half as fast for seconds
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 HEAD = f"@prefix odrl: <{ODRL}> . @prefix a: <urn:a:> . @prefix rdf: <{RDF}> .\na:p a odrl:Set ; odrl:permission [ odrl:action odrl:use "
 LEAF = "[ odrl:leftOperand odrl:count ; odrl:operator odrl:lteq ; odrl:rightOperand 5 ]"
@@ -121,17 +120,6 @@ DOCUMENTS: dict[str, Callable[[], tuple[Any, str]]] = {
 }  # fmt: skip
 
 
-def work() -> object:
-    return [{str(number): (number, str(number)) for number in range(200)} for _ in range(60)]
-
-
-def slowness() -> float:
-    """How many times as long as it may take this machine needs at this instant: one that is shared is at times half as fast."""
-    before = process_time()
-    work()
-    return max(1.0, (process_time() - before) / WORK_SECONDS)
-
-
 PACKED = Options(profiles=read_profiles())  # as the connector has them
 
 
@@ -143,7 +131,7 @@ def test_a_hostile_document_is_refused_in_time(name: str, options: Options):
     for _ in range(ROUNDS):
         before = process_time()
         findings = lint(document, format, options=options)
-        best = min(best, (process_time() - before) / slowness())
+        best = min(best, process_time() - before)
         assert any(finding.severity == "error" for finding in findings)
         assert all(str(finding).isprintable() and len(str(finding)) < CHARS_MAX for finding in findings)
         if best < SECONDS_MAX:

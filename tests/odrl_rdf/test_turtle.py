@@ -214,3 +214,8 @@ def test_a_slip_of_the_pen_is_a_finding_or_another_graph(text: str, at: int, sli
         assert error.findings[0].source.startswith("line ")  # noqa: PT017 - either is fine, anything else is not
     else:
         assert all(said for node, said in graph.nodes.items() if not node.startswith("_:"))
+
+
+def test_a_name_means_what_its_prefix_means_where_it_stands():
+    graph = graph_of("@prefix a: <urn:x:> . a:s a:p a:o . @prefix a: <urn:y:> . a:s a:p a:o .")
+    assert {node: list(said) for node, said in graph.nodes.items()} == {"urn:x:s": ["urn:x:p"], "urn:y:s": ["urn:y:p"]}
