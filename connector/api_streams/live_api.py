@@ -102,7 +102,7 @@ class LiveApi:
         """The flow of a transfer, and its account, which tells the flow what is needed no more."""
         flow = await self._lives.of(permit)
         account = await self._accounts.of(permit, flow.log)
-        account.heard = flow.heard
+        account.heard, flow.taking.means = flow.heard, lambda: account.signs
         if account.stored is not None:
             flow.heard(account.stored)
         if account.opened:
@@ -127,7 +127,7 @@ class LiveApi:
         meter = self._meters.meter(permit, span.length, flow.log.media_type, account.calls, at) if permit.tallies else None
 
         async def before_end() -> None:
-            if account.opened or (account.stored is not None and account.stored.asked):
+            if account.signs:
                 await flow.taking.signed_as_left(SIGNED_SECONDS)
 
         if meter is not None:

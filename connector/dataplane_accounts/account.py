@@ -85,6 +85,11 @@ class Account:
         return self.stored is not None and self.stored.sequence > 0
 
     @property
+    def signs(self) -> bool:
+        """Whether the consumer signs, or means to."""
+        return self.required or signs(self.stored)
+
+    @property
     def bound(self) -> bool:
         """Whether what may leave depends on receipts."""
         return self.required or self.opened
@@ -263,6 +268,11 @@ class Account:
             return None
         after = replace(stored, ranges=self._sent.leaves(), sent=self._sent.ranges, before=self._before, version=stored.version + 1)
         return replace(after, counts=counts, days=by_day(stored.days, now, counts), updated=now)
+
+
+def signs(stored: Metered | None) -> bool:
+    """Whether the consumer of an account signs, or means to: it has, or has to by its agreement, or has had to do with signatures."""
+    return stored is not None and (stored.sequence > 0 or stored.asked or manifest_of(stored.manifest).required)
 
 
 def early_bytes(stored: Metered | None) -> int:

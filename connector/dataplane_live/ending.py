@@ -3,11 +3,12 @@
 Whatever such a source sends when it is asked again may be what it has sent before, and would be billed again; or something has come between
 that nobody has seen. So it is asked once for a transfer, and what came of that is the log. Which end that was outlives the process, and
 whoever finds a log of such a source without any was stopped in the middle of it. A transfer that has ended so waits for its consumer as
-long as it may, which a start does not begin anew.
+long as it may (`rest`), which a start does not begin anew: the date of what says how it ended is what that is counted from.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -51,10 +52,21 @@ def read_ending(folder: Path) -> Ending | None:
     return Ending(said) if said in REASONS else Ending.BROKE_OFF
 
 
-def age_seconds(folder: Path) -> float:
-    """How long ago the log in `folder` has ended, or was last written to, by the clock on the wall. Raises OSError."""
+def age_seconds(folder: Path, at: float | None = None) -> float:
+    """How long before `at` (POSIX seconds; None: now, by the clock on the wall) the log in `folder` has ended, or was last written to.
+    Raises OSError."""
+    return max(0.0, (time.time() if at is None else at) - _dated(folder).stat().st_mtime)
+
+
+def date(folder: Path, seconds: float) -> None:
+    """Let it be so long ago, as what lies between counts for nothing. Raises OSError."""
+    then = time.time() - seconds
+    os.utime(_dated(folder), (then, then))
+
+
+def _dated(folder: Path) -> Path:
     ended = folder / ENDED_FILE
-    return max(0.0, time.time() - (ended if ended.exists() else folder).stat().st_mtime)
+    return ended if ended.exists() else folder
 
 
 def write_ending(folder: Path, ending: Ending) -> None:

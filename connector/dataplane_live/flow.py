@@ -188,7 +188,7 @@ class Flow:
         async with self._news:
             while (ending := self.log.over) is None:
                 await self._news.wait()
-                self.taking.taken_at = monotonic()
+                self.taking.rest.taken()
         return await self.taking.over(ending)
 
     @contextmanager

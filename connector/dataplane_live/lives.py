@@ -21,14 +21,15 @@ from typing import Any, Final
 
 from connector import telemetry
 from connector.dataplane.gate import Permit
-from connector.dataplane_accounts.account import same
-from connector.dataplane_live.ending import Ending, age_seconds
+from connector.dataplane_accounts.account import same, signs
+from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
 from connector.dataplane_live.growing import Growing, unwritten
 from connector.dataplane_live.marks import sync
 from connector.dataplane_live.mending import broken
+from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest, Rests, withheld_since
 from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
-from connector.dataplane_live.taking import UNTAKEN_SECONDS, Taking
+from connector.dataplane_live.taking import Taking
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
@@ -42,7 +43,6 @@ from connector.records.metering import Metered
 
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
-BACK_SECONDS: Final = 3600.0  # that a consumer has at least after a start of ours: while we were away it could not come
 # In the first leaves of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
 COUNTED_BYTES: Final = 1024
 HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
@@ -70,7 +70,7 @@ class Lives:
         complete: Complete | None = None,
     ) -> None:
         self._folder, self._kinds, self._cut, self._over, self._complete = folder, kinds, cut, over, complete
-        self.spool_bytes, self._wait_seconds, self.untaken_seconds = spool_bytes, wait_seconds, untaken_seconds
+        self.spool_bytes, self._wait_seconds, self._rests = spool_bytes, wait_seconds, Rests(untaken_seconds)
         self._life = life or _life()
         self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
         try:
@@ -85,6 +85,15 @@ class Lives:
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: list[tuple[Path, str]] = []  # at the start, of transfers that are not over: nobody has looked at them yet
         self._beside = ThreadPoolExecutor(HASHING, thread_name_prefix="live-hash")  # beside the threads of the sources
+
+    @property
+    def untaken_seconds(self) -> float:
+        """For how long the rest of a log that has ended is kept; to be set for those that are open, too."""
+        return self._rests.kept_seconds
+
+    @untaken_seconds.setter
+    def untaken_seconds(self, seconds: float) -> None:
+        self._rests.keep(seconds)
 
     @property
     def transfers(self) -> tuple[str, ...]:
@@ -180,7 +189,15 @@ class Lives:
         counted = permit.tallies and not any(tally.pricing for tally in permit.tallies)
         return self._flow(transfer, log, source, permit.stages, COUNTED_BYTES if counted else CHUNK_BYTES)
 
-    def _flow(self, transfer: str, log: Growing, source: LiveSource, stages: Sequence[Stage], leaf_bytes: int = CHUNK_BYTES) -> Flow:
+    def _flow(
+        self,
+        transfer: str,
+        log: Growing,
+        source: LiveSource,
+        stages: Sequence[Stage],
+        leaf_bytes: int = CHUNK_BYTES,
+        withheld: float | None = None,
+    ) -> Flow:
         folder = self._place(transfer)
         return Flow(
             log,
@@ -190,25 +207,29 @@ class Lives:
             partial(self._cut, transfer),
             spool_bytes=self.spool_bytes,
             wait_seconds=self._wait_seconds,
-            taking=Taking(log, self.untaken_seconds, self._waited_seconds(folder) if log.over else 0.0),
+            taking=Taking(log, self._rests.of(transfer, folder, withheld, begun=log.over is not None)),
             beside=self._beside,
             leaf_bytes=leaf_bytes,
         )
-
-    def _waited_seconds(self, folder: Path) -> float:
-        """How much of the time for which the rest of a log is kept has passed when it is opened."""
-        return min(age_seconds(folder), max(0.0, self.untaken_seconds - BACK_SECONDS))
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits: the source of a transfer that is suspended is not followed, unless it could not go on afterwards, and that of
         one that is over never again."""
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER:
+                if (date := self._rests.follow(record)) is not None:
+                    self._beside_it(self._date(record.pid, date), "live transfer")
                 self._stopped.discard(record.pid)
                 flow = self._flows.get(record.pid)
                 if flow is not None and record.meant != State.STARTED:
                     self._stopped.add(record.pid)
                     self._beside_it(self._end(record.pid, flow, final=record.final), "live transfer")
+
+    async def _date(self, transfer: str, date: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(date)
+        except OSError as error:  # the next start leaves less time than there is, and an hour at least
+            telemetry.log.warning("live transfer cannot be dated", transfer=transfer, reason=str(error))
 
     async def _end(self, transfer: str, flow: Flow, *, final: bool) -> None:
         if not final and not flow.goes_on:
@@ -263,28 +284,29 @@ class Lives:
                 try:
                     process = await store.process(Kind.TRANSFER, transfer)
                     if process is not None and not process.final and transfer not in self._flows:
-                        await self._take_up(folder, transfer, await store.metered(transfer))
+                        await self._take_up(folder, process, await store.metered(transfer))
                 except Exception as error:  # whatever a disk has made of it: the others go on, and it is looked at when somebody asks
                     telemetry.log.error("live transfer cannot be looked at", transfer=transfer, exc_info=error)
 
-    async def _take_up(self, folder: Path, transfer: str, stored: Metered | None) -> None:
+    async def _take_up(self, folder: Path, process: Process, stored: Metered | None) -> None:
         """See to the end of a transfer that nothing more will come of: its source has ended, or was left in the middle and cannot go on."""
-        log = await asyncio.to_thread(Growing, folder, self._life)
+        log, transfer, withheld = await asyncio.to_thread(Growing, folder, self._life), process.pid, withheld_since(process)
         if log.lost:
             log.close(durable=False)
-            self._ends[transfer] = asyncio.create_task(self._lapse(transfer, self._waited_seconds(folder)), name="live end")
+            self._ends[transfer] = asyncio.create_task(self._lapse(transfer, self._rests.of(transfer, folder, withheld)), name="live end")
         elif log.over or (log.end and log.position is None):
-            flow = self._enter(transfer, self._flow(transfer, log, Nowhere(), ()))
+            flow = self._enter(transfer, self._flow(transfer, log, Nowhere(), (), withheld=withheld))
             self._addresses[transfer] = {}  # who asks has its source looked at, as it may have to send again what was lost
             if same(stored, log) and stored is not None:
                 flow.heard(stored)
+                flow.taking.means = partial(signs, stored)
                 flow.taking.asks_end()  # if it can: it was not told yet, and its transfer does not end before it is back
         else:
             await asyncio.to_thread(log.close, durable=True)
 
-    async def _lapse(self, transfer: str, waited_seconds: float) -> None:
+    async def _lapse(self, transfer: str, rest: Rest) -> None:
         """Have a transfer end whose log is lost, unless its consumer, who hears that when it asks, does so before."""
-        await asyncio.sleep(self.untaken_seconds - waited_seconds)
+        await rest.over()
         telemetry.log.warning(Ending.UNTAKEN, transfer=transfer)
         await self._finish(transfer, Ending.UNTAKEN)
 

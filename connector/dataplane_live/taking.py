@@ -9,39 +9,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from math import inf
 from typing import Final
 
 from connector.dataplane.coverage import Coverage, add
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.rest import Rest
 from connector.metering.content import SIZE_MAX
 
-UNTAKEN_SECONDS: Final = 604_800.0  # that the rest of a log that has ended is kept for a consumer who takes nothing more of it
-UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for a consumer that was killed before its first receipt
+UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for one who signs nothing and was killed with it in a buffer
 ASK_SECONDS: Final = 10.0  # for one that has signed for all to ask for the end: it may have been cut, or we have just started
 TOLD_SECONDS: Final = 300.0  # for a consumer that asks for the end, and has signed for all, to say itself that it has all of it
 
 
 class Taking:
-    """The consumer of `log`. Nothing more was taken for `waited_seconds` before, of the `untaken_seconds` for which it is waited for."""
+    """The consumer of `log`, and how long the `rest` of it is kept."""
 
-    def __init__(self, log: Growing, untaken_seconds: float = UNTAKEN_SECONDS, waited_seconds: float = 0.0) -> None:
-        self._log, self.untaken_seconds, self.taken_at = log, untaken_seconds, monotonic() - waited_seconds
+    def __init__(self, log: Growing, rest: Rest | None = None) -> None:
+        self._log, self.rest = log, rest or Rest()
         self._left = Coverage(log.etag, SIZE_MAX)
         self.signs = False  # the consumer, who then says itself what it has
+        self.means: Callable[[], bool] = lambda: False  # whether it is one who signs, though it has not yet
         self.readers, self.signed_bytes = 0, 0
         self._asks = asyncio.Event()
         self.lost = False  # what it lacks, so that nobody is waited for
         self.decided = False  # how the transfer is to end
-        self.news, self.moved = asyncio.Event(), asyncio.Event()  # of what is signed for; of what has left, or may be asked for
+        self.news, self.moved = self.rest.news, asyncio.Event()  # of what is signed for; of what has left, or may be asked for
         self._out_bytes = 0
 
     def left(self, first: int, length: int, ago_seconds: float = 0.0) -> None:
         """So many bytes from `first` on have left, so long ago at least."""
         before, self._left = self._left, add(self._left, first, length)
         if self._left != before:
-            self.taken_at = max(self.taken_at, monotonic() - ago_seconds)
+            self.rest.taken(ago_seconds)
         self.has(first + length)
 
     def has(self, end: int) -> None:
@@ -53,6 +54,12 @@ class Taking:
     def whole(self) -> int:
         """How many leaves, the header included, have left to their end."""
         return self._log.touched(self._out_bytes, 0)[0]
+
+    @property
+    def _all_left(self) -> bool:
+        """Whether each byte has left, and that is all that anybody will know of who has it."""
+        signs = self.signs or self.means()
+        return not (signs or self.readers) and (not self._log.end or self._left.ranges == ((0, self._log.end),))
 
     async def until(self, ready: Callable[[], bool]) -> None:
         """Wait until something is so that what leaves may change."""
@@ -75,31 +82,27 @@ class Taking:
     def signed_for(self, offset: int, ago_seconds: float = 0.0) -> None:
         """The consumer signs, and has signed so long ago for what lies before `offset`."""
         if offset > self.signed_bytes:
-            self.signed_bytes, self.taken_at = offset, max(self.taken_at, monotonic() - ago_seconds)
+            self.signed_bytes = offset
+            self.rest.taken(ago_seconds)
         self.signs = True
         self.news.set()
 
     async def over(self, ending: Ending) -> Ending:
         """How a transfer ends whose source has ended so, once nobody needs anything of it any more: all is signed for; or each byte has
-        left, and nobody who signs has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is kept."""
+        left to who signs nothing, and nobody has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is
+        kept. While we withhold it ourselves all of that waits."""
         found = await self._over(ending)
         self.decided = True
         return found
 
     async def _over(self, ending: Ending) -> Ending:
-        end = self._log.end
-        while not self.lost and not (self.signs and self.signed_bytes >= end):
-            all_left = not (self.signs or self.readers) and (not end or self._left.ranges == ((0, end),))
-            seconds = UNSIGNED_SECONDS if all_left else self.taken_at + self.untaken_seconds - monotonic()
-            if seconds <= 0:
+        while not self.lost and not (self.signs and self.signed_bytes >= self._log.end):
+            left = self.rest.left_seconds
+            if left <= 0 and not self._all_left:
                 return Ending.UNTAKEN
-            self.news.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.news.wait()
-            except TimeoutError:
-                if all_left:
-                    return ending
+            seconds = UNSIGNED_SECONDS if self._all_left and left < inf else left
+            if not await self.rest.wait(seconds) and self._all_left:
+                return ending
         if ending is Ending.ENDED and self.signs and not self.lost:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ASK_SECONDS):

@@ -118,6 +118,17 @@ async def test_who_asks_for_the_end_is_told_by_what_is_signed_that_there_is_no_m
         assert await at.body(f"/checkpoint?after={newest.size}", 204) == b"", "others wait, as before"
 
 
+@pytest.mark.parametrize("signs", [False, True])
+async def test_one_that_has_seen_the_manifest_is_one_that_signs_and_is_not_done_with_what_has_left(tmp_path: Path, signs: bool):
+    async with client(tmp_path, "/lines?count=300") as at, asyncio.timeout(20):
+        await at.body("")
+        if signs:
+            await at.body("/manifest")
+        assert at.rig.metering is not None
+        assert at.rig.metering.lives is not None
+        assert at.rig.metering.lives._flows[TRANSFER].taking.means() is signs
+
+
 async def test_nobody_is_told_that_what_goes_on_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live_api, "PATIENCE_SECONDS", 0.01)
     async with client(tmp_path, "/lines?pause=0.1") as at, asyncio.timeout(20):

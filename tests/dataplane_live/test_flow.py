@@ -15,8 +15,9 @@ from connector.dataplane_live.coming import HOP_BYTES
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import SOURCE_CANNOT_WAIT, Flow
 from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest
 from connector.dataplane_live.spool import Spool
-from connector.dataplane_live.taking import UNTAKEN_SECONDS, Taking
+from connector.dataplane_live.taking import Taking
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Header
 from connector.ports import Stage
@@ -57,7 +58,7 @@ async def flowing(folder: Path, source: LiveSource, *stages: Stage, **limits: fl
     log = Growing(folder, "life") if os.path.exists(folder) else Growing.begin(folder, "life", HEADER)  # noqa: ASYNC240 - it is here
     cuts = Cuts()
     spool = Spool(folder, log.end)
-    taking = Taking(log, limits.pop("untaken_seconds", UNTAKEN_SECONDS), limits.pop("waited_seconds", 0.0))
+    taking = Taking(log, Rest(limits.pop("untaken_seconds", UNTAKEN_SECONDS), limits.pop("waited_seconds", 0.0)))
     made = Flow(log, spool, source, stages, cuts.cut, taking=taking, **limits)  # type: ignore[arg-type]
     made.start()
     try:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
 from connector.dataplane_live import lives as lives_module
-from connector.dataplane_live import marks, taking
+from connector.dataplane_live import marks, rest, taking
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE, Growing
 from connector.dataplane_live.lives import NAME_FILE, Lives
@@ -363,6 +362,56 @@ async def test_what_nothing_more_will_come_of_ends_after_a_start_though_nobody_a
         assert faucet.followed == []
 
 
+@pytest.mark.parametrize("signed", [1, -1], ids=["the rest was not taken", "the log is lost"])
+async def test_while_we_have_suspended_a_transfer_nobody_is_late_also_over_a_start_and_a_reload_counts_for_what_is_open(
+    tmp_path: Path, signed: int
+):
+    told = asyncio.Queue[str]()
+
+    async def over(_kind: Kind, _transfer: str, _reason: str, code: str) -> None:
+        told.put_nowait(code)
+
+    store = await kept(tmp_path, ends=True, signed=abs(signed))
+    if signed < 0:
+        (rows,) = (tmp_path / "live").glob("*/leaves")
+        os.truncate(rows, rows.stat().st_size - 48)
+        (rows.parent / LIFE_FILE).write_text("before")
+    await store.commit(Changes(saves=(replace(process("SUSPENDED"), halted=True, version=2),)))
+    async with living(tmp_path, Faucet(waits=False), over=over, untaken_seconds=0.01) as lives:
+        await looked_at(lives, store)
+        await asyncio.wait(lives._ends.values(), timeout=0.1)
+        assert told.empty()
+        lives.untaken_seconds = 3600.0
+        lives.committed(Changes(saves=(process("STARTED"),)), ())
+        await asyncio.wait(lives._ends.values(), timeout=0.1)
+        assert told.empty()
+        lives.untaken_seconds = 0.01
+        async with asyncio.timeout(10):
+            assert await told.get() == Ending.UNTAKEN
+
+
+async def test_who_has_had_to_do_with_signatures_is_waited_for_as_others_who_sign_though_it_has_signed_nothing_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(taking, "UNSIGNED_SECONDS", 0.01)
+    told = asyncio.Queue[str]()
+
+    async def over(_kind: Kind, _transfer: str, _reason: str, code: str) -> None:
+        told.put_nowait(code)
+
+    async def completed(_transfer: str, _reason: str, _code: str) -> None:
+        told.put_nowait("completed")
+
+    store = await kept(tmp_path, ends=True)
+    stored = await store.metered(TRANSFER)
+    assert stored is not None
+    await store.commit(Changes(saves=(replace(stored, sequence=0, asked=True, sent=((0, 4),), version=2),)))
+    async with living(tmp_path, Faucet(waits=False), over=over, complete=completed, untaken_seconds=0.3) as lives:
+        await looked_at(lives, store)
+        async with asyncio.timeout(10):
+            assert await told.get() == Ending.UNTAKEN
+
+
 async def looked_at(lives: Lives, store: MemoryStore) -> None:
     await lives.sweep(store)
     async with asyncio.timeout(10):
@@ -378,8 +427,7 @@ async def test_the_time_for_the_rest_goes_on_over_a_start_and_leaves_an_hour_aft
     async with living(tmp_path, Faucet(waits=False)) as lives:
         await looked_at(lives, store)
         flow = lives._flows[TRANSFER]
-        left = flow.taking.taken_at + lives.untaken_seconds - monotonic()
-        assert left == pytest.approx(lives_module.BACK_SECONDS, abs=60)
+        assert flow.taking.rest.left_seconds == pytest.approx(rest.BACK_SECONDS, abs=60)
 
 
 async def test_a_start_waits_for_no_log_and_one_that_is_damaged_keeps_no_other_from_its_end(

@@ -7,6 +7,7 @@ import pytest
 
 from connector.dataplane_live import taking as takings
 from connector.dataplane_live.ending import Ending
+from connector.dataplane_live.rest import Rest
 from connector.dataplane_live.taking import Taking
 
 pytestmark = pytest.mark.asyncio
@@ -45,9 +46,9 @@ async def test_where_there_was_more_nobody_is_to_say_that_it_has_all_of_it():
 
 async def test_what_is_read_again_is_no_more_of_it():
     log: Any = Log()
-    found = Taking(log, untaken_seconds=1.0, waited_seconds=2.0)
+    found = Taking(log, Rest(1.0, waited_seconds=2.0))
     found.left(1, 2)
-    found.taken_at -= 2.0
+    found.rest = Rest(1.0, waited_seconds=2.0)
     for first, length in ((1, 1), (2, 1), (0, 0)):
         found.left(first, length)
     assert await found.over(Ending.ENDED) is Ending.UNTAKEN
