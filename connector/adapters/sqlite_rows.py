@@ -254,6 +254,7 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
         "most_bytes": p.most_bytes,
         "until": p.until,
         "push": p.push,
+        "range": p.range,
         "updated": p.updated,
     }
     return [(SAVE_PULL, (number, p.id, int(p.stage not in CLOSED), p.created, p.version, json_of(rest)))]

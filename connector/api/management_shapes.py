@@ -124,7 +124,8 @@ class Transfer(Body):
 
 
 class OrderPull(Body):
-    """POST /v1/pulls."""
+    """POST /v1/pulls. `range` is a range of bytes of data with an end, as HTTP spells one (RFC 9110, 14.1.2): `0-99`, `100-`, `-100`. The
+    leaves that hold it are proven and signed for whole."""
 
     peer: str
     dataset: str
@@ -134,6 +135,7 @@ class OrderPull(Body):
     most_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     push: bool = False
+    range: str | None = None
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -322,6 +324,7 @@ def pull_view(p: Pull) -> dict[str, Any]:
         "reused": p.agreement is not None and p.negotiation is None,
         "reasons": list(p.reasons),
         "most_bytes": p.most_bytes,
+        "range": p.range,
         "until": instant(p.until) if p.until is not None else None,
         "created": instant(p.created),
         "updated": instant(p.updated),

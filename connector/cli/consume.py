@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from connector.cli import policy_text, show
 from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
+from connector.cli_billing.fetched import cost, signed, used_under
 from connector.client.meant import order_of
 from connector.errors import ConnectorError, InvalidRequest
 
@@ -74,6 +75,7 @@ def get(
     acceptance: Annotated[list[Path] | None, Parameter(negative=())] = None,
     parallel: Annotated[int | None, Parameter(validator=Number(gte=1, lte=16))] = None,
     push: Annotated[bool, Parameter(negative=())] = False,
+    span: Annotated[str | None, Parameter(name="--range", allow_leading_hyphen=True)] = None,
     follow: Annotated[bool, Parameter(negative=())] = False,
     max_bytes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seconds: Annotated[float | None, Parameter(name="--for", validator=Number(gt=0))] = None,
@@ -100,6 +102,9 @@ def get(
         connections to fetch it with at the same time, 1 to 16, from a provider that signs what it serves; default: one, or two with TLS
     push
         let the provider bring them to our data listener, instead of fetching them from its
+    span
+        fetch these bytes alone, both ends included, as HTTP names them: `0-99`, `100-` to the end, `-100` the last 100. The leaves that
+        hold them (256 KiB each, as a rule) come whole and are proven, signed for and paid whole, with each record that ends in them
     follow
         of data without an end take what comes until this command is interrupted, and then complete the order
     max_bytes
@@ -119,8 +124,9 @@ def get(
         if limits:
             _agreed(await _settled(client, await client.negotiate(peer, dataset, purposes=purpose or (), acceptance=limits)))
         order = await client.pull(
-            peer, dataset, target, purposes=purpose or [], parallel=parallel, most_bytes=max_bytes, seconds=seconds, push=push or None
-        )
+            peer, dataset, target, purposes=purpose or [], parallel=parallel, range=span, most_bytes=max_bytes, seconds=seconds,
+            push=push or None,
+        )  # fmt: skip
         if not follow:
             return await _follow(client, order)
         try:
@@ -258,26 +264,14 @@ async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) 
             if not order.is_over:
                 async for last in client.follow(order.id):
                     if last.stage == "download" and last.agreement is not None and monotonic() - looked >= USAGE_SECONDS:
-                        used, looked = await _usage(client, last.agreement), monotonic()
+                        used, looked = await used_under(client, last.agreement), monotonic()
                     update(last, used)
     finally:
         if not last.is_over and not ends:
             show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it, `connector cancel {order.id}` ends it")
             if last.size_bytes is None and last.received_bytes:
                 show.note("the data may have no end, and what comes is signed for; the same `get` with `--follow` takes it until Ctrl-C")
-    return last, await _usage(client, last.agreement) if last.is_over and last.agreement is not None else None
-
-
-async def _usage(client: ManagementClient, agreement: str) -> AgreementUsage | None:
-    """What was used under an agreement; None from a connector that does not count."""
-    from connector.client.transport import ManagementError
-
-    try:
-        return await client.usage(agreement)
-    except ManagementError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-        return None
+    return last, await used_under(client, last.agreement) if last.is_over and last.agreement is not None else None
 
 
 @contextmanager
@@ -316,24 +310,10 @@ def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
                 speed = f" at {show.size(round(rate))}/s" if (rate := bar.tasks[task].speed) else ""
                 doing = f"{doing}: {show.size(pull.received_bytes)}{speed}"
             waits.update(text=doing)
-            below = "; ".join(map(show.clean, (*_signed(pull, used), *pull.reasons)))
+            below = "; ".join(map(show.clean, (*signed(pull, used), *pull.reasons)))
             live.update(Group(waits if pull.size_bytes is None else bar, Text(below, style="dim")))
 
         yield draw
-
-
-def _signed(pull: Pull, used: AgreementUsage | None) -> list[str]:
-    """How much of this order's transfer is proven, and what we have signed for; and what the agreement has cost so far."""
-    if used is None:
-        return []
-    counts = next((each["counts"] for each in used.transfers if each["transfer"] == pull.transfer and each["attested"] == "both"), None)
-    signed = [f"proven {show.size(pull.received_bytes)}, signed for {show.size(counts['bytes'])}"] if counts is not None else []
-    return signed + ([f"the agreement comes to {cost} so far"] if (cost := _cost(used)) is not None else [])
-
-
-def _cost(used: AgreementUsage) -> str | None:
-    """What all that was used under the agreement costs, as far as anybody can say it."""
-    return f"{used.cost['amount']} {used.cost['currency']}" if used.cost is not None and "amount" in used.cost else None
 
 
 def _doing(pull: Pull) -> str:
@@ -347,8 +327,8 @@ def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
         show.document(pull)
         return 0 if pull.stage == "done" else 1
     if pull.stage != "done":
-        if signed := _signed(pull, used):  # it has not come, and is to be paid for as far as it did
-            show.note("; ".join(signed))
+        if said := signed(pull, used):  # it has not come, and is to be paid for as far as it did
+            show.note("; ".join(said))
         process = pull.transfer or pull.negotiation
         more = (f"`connector explain {process}` says more" if process else f"`connector catalog {pull.peer}` shows what it offers us",)
         raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", (*(pull.reasons or ("no reason was given",)), *more))
@@ -366,7 +346,7 @@ def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
             "transfer": pull.transfer,
             "attested": account["attested"] if account is not None else "provider-only",
             "signed for": f"{account['counts']['bytes']} bytes" if account is not None and account["attested"] == "both" else None,
-            "cost so far": f"{cost}, of the agreement" if used is not None and (cost := _cost(used)) is not None else None,
+            "cost so far": f"{amount}, of the agreement" if used is not None and (amount := cost(used)) is not None else None,
         }
     )
     return 0

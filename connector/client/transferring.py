@@ -46,7 +46,7 @@ class Transferring(Calls):
 
     async def pull(self, peer: str, dataset: str, out: str, *, purposes: Sequence[str] = (), key: str | None = None, **bounds: Any) -> Pull:
         """Order a dataset into the file `out` (absolute, as the connector sees it). `bounds`: `parallel` connections; of data without an
-        end `most_bytes`, or what comes in so many `seconds`."""
+        end `most_bytes`, or what comes in so many `seconds`; of others a `range` of bytes, as HTTP spells one."""
         body = given(peer=peer, dataset=dataset, out=out, purposes=list(purposes) or None, **bounds)
         return await self._call("POST", "/v1/pulls", Pull, body, key=key or new_key())
 

@@ -204,7 +204,8 @@ class Edr(Struct, frozen=True):
 
 
 class Pull(Struct, frozen=True):
-    """An order to fetch a dataset into a file. `stage`: negotiate, transfer, download, complete, done, cancel or failed."""
+    """An order to fetch a dataset, or a `range` of its bytes, into a file. `stage`: negotiate, transfer, download, complete, done, cancel
+    or failed."""
 
     id: str
     stage: str
@@ -220,6 +221,7 @@ class Pull(Struct, frozen=True):
     purposes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     reused: bool = False
+    range: str | None = None
     created: str | None = None
     updated: str | None = None
 

@@ -60,14 +60,16 @@ class Pulls:
         most_bytes: int | None = None,
         seconds: float | None = None,
         push: bool = False,
+        range: str | None = None,
     ) -> Pull:
         """Accept an order; `parallel` connections are to fetch it, 0: as many as seems good. Data without an end are taken until there are
-        `most_bytes`, or for so many `seconds`. The same asked for again, while it runs, is the same order. Raises NotFound, InvalidRequest;
-        nothing has happened then."""
+        `most_bytes`, or for so many `seconds`; of others a `range` of bytes, as HTTP spells one, if one is named. The same asked for again,
+        while it runs, is the same order. Raises NotFound, InvalidRequest; nothing has happened then."""
         participant, id = self._operations.participant(peer), self._ids.new()
         now = self._journal.clock.now()
         pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
         pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None, push=push)
+        pull = orders.ranged(pull, range)
         async for running in self._kept.open():
             if orders.same(pull, running):
                 if key is not None:
@@ -264,7 +266,7 @@ class Pulls:
     async def _download(self, pull: Pull) -> Pull:
         """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on. Once it has ended,
         however it did, the order is done if all of the data has come before."""
-        pull = await self._inherit(pull)
+        pull = await self._kept.inherit(pull)
         while True:
             process = await self._answered(Kind.TRANSFER, pull, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
             if process.final:
@@ -333,17 +335,6 @@ class Pulls:
         stored = await self._store.pull(result.id) or result
         known = {name: getattr(result, name) for name in ("size_bytes", "sha256", "stated", "received_bytes")}
         return await self._kept.save(stored, stage="complete", reasons=orders.joined(stored.reasons, result.reasons), **known)
-
-    async def _inherit(self, pull: Pull) -> Pull:
-        """Go on with the part that a failed order has left, if it was to fetch the same dataset into the same file."""
-        if pull.part is not None or pull.validator is not None:
-            return pull
-        known = await self._store.idempotent(orders.left_by(pull))
-        left = await self._store.pull(known.answer.decode()) if known else None
-        if left is None or left.stage != FAILED:
-            return pull
-        telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
-        return await self._kept.save(pull, **orders.inherited(left))
 
     async def _moved(self, begun: Process) -> bool:
         process = await self._store.process(Kind.TRANSFER, begun.pid)

@@ -54,6 +54,17 @@ class Kept:
             return None
         return {"transfer": transfer, "receipt": write_bytes(digest(stored.receipt)), "leaves": point.size, "root": write_bytes(point.root)}
 
+    async def inherit(self, pull: Pull) -> Pull:
+        """Go on with the part that a failed order has left, if it was to fetch the same into the same file."""
+        if pull.part is not None or pull.validator is not None:
+            return pull
+        known = await self._store.idempotent(orders.left_by(pull))
+        left = await self._store.pull(known.answer.decode()) if known else None
+        if left is None or left.stage != FAILED:
+            return pull
+        telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
+        return await self.save(pull, **orders.inherited(left))
+
     def next(self, pull: Pull, **changed: Any) -> Pull:
         """The next version of an order."""
         return replace(pull, version=pull.version + 1, updated=self._journal.clock.now(), **changed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any
@@ -14,21 +15,40 @@ from typing import Any
 from connector.control_billing.affording import BUDGET_SHORT
 from connector.dsp.answers import CLOCKS_APART, LATER
 from connector.dsp.exchange import Process
-from connector.errors import Contradiction, PeerFailed, PeerRefused
+from connector.errors import Contradiction, InvalidRequest, PeerFailed, PeerRefused
 from connector.metering.live import LOST
+from connector.metering.spans import read_span
 from connector.odrl import Code
 from connector.records import Pull
 
+SHOWN_CHARACTERS = 40  # of a range that is none
+
 
 def left_by(pull: Pull) -> str:
-    """The key under which stands which order has last left a part of this dataset beside this file."""
-    place = hashlib.sha256("\0".join((pull.peer, pull.dataset, pull.out)).encode()).hexdigest()
+    """The key under which stands which order has last left a part of this dataset, or of this range of it, beside this file."""
+    what = (pull.peer, pull.dataset, pull.out, *((pull.range,) if pull.range else ()))
+    place = hashlib.sha256("\0".join(what).encode()).hexdigest()
     return f"pull:part:{place}"
+
+
+def ranged(pull: Pull, said: str | None) -> Pull:
+    """The order, of a range of bytes if one is `said`. Raises InvalidRequest for what is none, and beside what goes with no range."""
+    if said is None:
+        return pull
+    if pull.push or pull.most_bytes is not None or pull.until is not None:
+        why = "a range is fetched from data with an end, and goes with no `push`, `most_bytes` or `seconds`; leave out one or the other"
+        raise InvalidRequest(f"`range` is `{said[:SHOWN_CHARACTERS]}`: {why}", pointer="/range")
+    try:
+        return replace(pull, range=str(read_span(said)))
+    except ValueError as error:
+        raise InvalidRequest(f"`range` is `{said[:SHOWN_CHARACTERS]}`: {error}", pointer="/range") from None
 
 
 def same(one: Pull, other: Pull) -> bool:
     """Whether two orders ask for the same data in the same file, over however many connections."""
-    return all(getattr(one, name) == getattr(other, name) for name in ("peer", "dataset", "out", "purposes", "most_bytes", "until"))
+    return all(
+        getattr(one, name) == getattr(other, name) for name in ("peer", "dataset", "out", "purposes", "most_bytes", "until", "range")
+    )
 
 
 def brought(pull: Pull) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from connector.metering.dating import Dating
 from connector.metering.objects import Ack, Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
-from connector.ports.sinks import Sink
+from connector.ports.sinks import Placed
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered, Receipted
 
@@ -66,7 +66,7 @@ class Account:
         means: Means,
         promise: Promised,
         beside: Beside,
-        sink: Sink,
+        sink: Placed,
         *,
         transfer: str,
         peer: str,

@@ -7,19 +7,18 @@ size and digest are compared, as far as the provider states them (`attempts`).
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
-from connector import telemetry
 from connector.dataplane.edr import read_address
-from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed, PolicyError
+from connector.dsp.messages import Kind
+from connector.errors import PeerFailed, PeerRefused, PolicyError
 from connector.intake.access import Access
 from connector.intake.account import Account, Means
-from connector.intake.attempts import OPEN_ENDED, Attempts, Described, Downloaded, Progress, stated
+from connector.intake.attempts import Attempts, Described, Downloaded, Progress
 from connector.intake.beside import Beside
 from connector.intake.live import Following
 from connector.intake.live_promise import LivePromise
@@ -30,23 +29,25 @@ from connector.intake.pushed import PushPeer, begun
 from connector.intake.room import with_room
 from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.intake_accounts import earlier
-from connector.metering import live
+from connector.intake_files import finishing
+from connector.intake_files.finishing import done, give_name, part_of, signed_bytes
+from connector.intake_files.ranged import RangedSink
 from connector.metering.chain_consumer import Terms
-from connector.metering.content import digest_of, read_etag
+from connector.metering.content import digest_of
 from connector.metering.objects import Read
-from connector.metering.ranges import covers
-from connector.ports import Clock, Identity, Peer
+from connector.metering.spans import Part, read_span
+from connector.ports import Clock, Identity, Peer, Store
 from connector.ports.pushed import Receptions
-from connector.ports.sinks import Enough, Movers, Sink, Sinks
+from connector.ports.sinks import Enough, Movers, Placed, Sink, Sinks
 from connector.records import Edr, Pull
 from connector.records.metering import Metered
 from connector.signatures.jws import SigningKey, claims_of
 
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
-ONLY_SIZE = "the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked"
+RANGE_UNPROVEN = "the provider signs nothing of its data, so no part of them can be checked alone; order them without a range"
+RANGE_LIVE = "these data have no end, and a range is for data with one; take a part of them by `--max-bytes` or `--for`"
 HAVE_AN_END = "these data have an end, and bounds of bytes or time are for data without one; order them without `--max-bytes` and `--for`"
-DIGEST_TAG = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest
 NOWHERE: Final = {"endpoint": "https://sink.invalid/"}  # beside data of which nobody says where they come from
 PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no number: with TLS one of them decrypts while another waits
 
@@ -107,8 +108,10 @@ class Downloads:
         are wrong: nothing is left then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the
         part is kept for the next call, unless nothing has come yet.
         """
-        if (found := await self._finished(pull)) is not None:
+        if (found := await finishing.named(self._sinks, pull)) is not None:
             return found
+        if pull.range is not None and pull.sha256 is not None and (found := await self.finish(pull, progress=progress)) is not None:
+            return found  # it had all come, and lost what its leaves have beside it
         if edr is None:
             return await self._receive(pull, renewed, progress, over, overwrite=overwrite)
         return await self._fetch(pull, edr, await self._signed(pull), renewed, progress, over, enough or Enough(), overwrite=overwrite)
@@ -143,7 +146,7 @@ class Downloads:
         overwrite: bool,
     ) -> Pull:
         access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
-        place = partial(self._sinks.open, pull.out, _part_of(pull), overwrite=overwrite)
+        place = partial(self._sinks.open, pull.out, part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         seen = pull
 
@@ -157,7 +160,7 @@ class Downloads:
 
         async def obtained(sink: Sink) -> Downloaded:
             found = await self._obtain(seen, sink, access, noted, patience, enough)
-            await _give_name(sink, pull, found, noted)
+            await give_name(sink, pull, found, noted)
             return found
 
         def all_wanted() -> bool:
@@ -170,7 +173,7 @@ class Downloads:
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-        return _done(pull, result)
+        return done(pull, result)
 
     async def _signed(self, pull: Pull) -> Peer:
         """The network towards the provider of this order, with signatures if we have any."""
@@ -189,8 +192,10 @@ class Downloads:
         """Have all of the data at its place, right."""
         pushed = access.peer if isinstance(access.peer, PushPeer) else None
         metering, described = None if pushed is not None and not pushed.proves else self.metering, None
+        if metering is None and pull.range is not None:
+            raise Broken(RANGE_UNPROVEN, "range-unproven")
         known = await metering.means.store.metered(pull.transfer or "") if metering is not None else None
-        if metering is not None and known is None and pushed is None:
+        if metering is not None and known is None and pushed is None and pull.range is None:  # of a range nothing is asked for unseen
             attempts = Attempts(pull, sink, access, access.peer, progress, patience, self._idle_seconds, proven=True)
             outcome = await attempts.run()
             if isinstance(outcome, Downloaded):
@@ -200,10 +205,16 @@ class Downloads:
             if metering is not None:
                 promise, terms = await self._promised(pull, access, patience, metering, known, described)
                 if isinstance(promise, Unending):
+                    if pull.range is not None:
+                        raise Broken(RANGE_LIVE, "range-live")
                     return await self._follow(pull, sink, access, progress, patience, metering, promise, terms, described, enough)
                 if known is None and not (pull.most_bytes is None and pull.until is None):  # part of them would be billed and be no file
                     raise Broken(HAVE_AN_END, "data-have-end")
                 return await self._prove(pull, sink, access, progress, patience, metering, promise, terms, described)
+        except PeerRefused as refused:
+            if pull.range is None or known is not None or refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise PeerRefused(f"{RANGE_UNPROVEN} ({refused.message})", status=refused.status, said="range-unproven") from None
         finally:
             if described is not None:
                 await described.stack.aclose()
@@ -260,15 +271,14 @@ class Downloads:
         terms: Terms,
         described: Described | None,
     ) -> Downloaded:
-        parallel = (
-            1
-            if isinstance(access.peer, PushPeer)
-            else pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
-        )
+        part = _wanted(pull, promise)
+        most = pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
+        parallel = 1 if isinstance(access.peer, PushPeer) else most
         road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
         held = await earlier.held(metering.means, pull.earlier, promise.root, patience)
-        download = Proven(pull, sink, road, promise, progress, patience, held)
-        account = _account(metering, promise, access, sink, terms, download.measured, download.records, download.look)
+        place = RangedSink(sink, part) if pull.range is not None else sink
+        download = Proven(pull, place, road, promise, part, progress, patience, held)
+        account = _account(metering, promise, access, place, terms, download.measured, download.records, download.look)
         return await download.run(account, described)
 
     async def _follow(
@@ -285,8 +295,7 @@ class Downloads:
         enough: Enough,
     ) -> Downloaded:
         """Data without an end."""
-        accounts = [await metering.means.store.metered(transfer) for transfer in pull.earlier]
-        before_bytes = sum(each.counts.bytes for each in accounts if each is not None)
+        before_bytes = await signed_bytes(metering.means.store, pull.earlier)
         promise, keys = LivePromise(unending), partial(self._identity.keys, pull.peer)
         flow = (pull, sink, promise, access, access.peer, keys, self._clock.now, progress, patience, enough)
         download = Following(*flow, before_bytes=before_bytes, durable=metering.after == "fsync")
@@ -296,64 +305,30 @@ class Downloads:
     async def finish(self, pull: Pull, *, progress: Progress, completed: bool = False) -> Pull | None:
         """What `fetch` would return, if all of the data is here already; nobody is asked for more. None if something is missing
         or wrong: then whatever is here stays for the next `fetch`. Raises SinkFailed, InvalidRequest, Contradiction."""
-        if (found := await self._finished(pull)) is not None:
-            return found
-        if live.read_etag(pull.validator) is not None:
-            return await self._finish_live(pull, progress, completed)
-        expected, proven = stated(pull), read_etag(pull.validator) is not None
-        sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
-        try:
-            size_bytes = await sink.resume()
-            by_size = pull.validator is not None and size_bytes == pull.size_bytes
-            if proven and expected is None:  # what was written in any order may have gaps, whatever its size
-                by_size = by_size and await self._receipted(pull)
-            whole = by_size if expected is None else sink.digest() == expected
-            known = expected is not None
-            result = Downloaded(size_bytes, sink.digest(), proven or known, known, 0, 0, pull.validator)
-            if whole:
-                await _give_name(sink, pull, result, progress)
-            elif not size_bytes:
-                await sink.discard()
-        finally:
-            await sink.close()
-        return _done(pull, result) if whole else None
+        return await finishing.finish(self._sinks, self._store, pull, progress, completed)
 
-    async def _finish_live(self, pull: Pull, progress: Progress, completed: bool) -> Pull | None:
-        """Data without an end end with what was signed for. Who has `completed` their transfer does not say that this is all of them."""
-        metered = [await self.metering.means.store.metered(each) for each in (*pull.earlier, pull.transfer or "")] if self.metering else []
-        size_bytes = sum(each.counts.bytes for each in metered if each is not None)
-        sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
-        try:
-            await sink.cut(size_bytes)
-            result = Downloaded(await sink.resume(), sink.digest(), True, False, 0, 0, pull.validator, open_ended=completed)
-            await _give_name(sink, pull, result, progress)
-        finally:
-            await sink.close()
-        return _done(pull, result)
+    @property
+    def _store(self) -> Store | None:
+        """Where what was signed for is kept, if anything is signed."""
+        return self.metering.means.store if self.metering is not None else None
 
-    async def _receipted(self, pull: Pull) -> bool:
-        """Whether we have signed for all of the data, and what we have signed for outlives a loss of power."""
-        account = await self.metering.means.store.metered(pull.transfer or "") if self.metering is not None else None
-        if account is None or account.role is not Role.CONSUMER or not earlier.durable(account):
-            return False
-        return covers(account.ranges, ((1, account.leaves or 0),) if account.size_bytes else ())
 
-    async def _finished(self, pull: Pull) -> Pull | None:
-        """The order as done, if a crash came between giving the file its name and saying so. Only a digest proves that."""
-        tag = DIGEST_TAG.fullmatch(pull.validator or "")
-        expected = pull.sha256 or (bytes.fromhex(tag[1]) if tag else None)
-        found = await self._sinks.existing(pull.out, _part_of(pull)) if expected else None
-        if found is None or found[1] != expected:
-            return None
-        proven = read_etag(pull.validator) is not None or live.read_etag(pull.validator) is not None
-        return _done(pull, Downloaded(found[0], found[1], pull.stated or proven, pull.stated, 0, 0, pull.validator))
+def _wanted(pull: Pull, promise: Promise) -> Part:
+    """What of the data an order wants. Raises Broken if there is nothing of it."""
+    layout = promise.layout
+    if pull.range is None:
+        return Part(layout, 0, layout.size_bytes)
+    if (part := read_span(pull.range).of(layout)) is None:
+        last = f"`0-{layout.size_bytes - 1}` is all of them" if layout.size_bytes else "order them without a range"
+        raise Broken(f"the range `{pull.range}` lies outside of the {layout.size_bytes} bytes that there are; {last}", "range-beyond-end")
+    return part
 
 
 def _account(
     metering: Metering,
     promise: Promised,
     access: Access,
-    sink: Sink,
+    sink: Placed,
     terms: Terms,
     measured: Callable[[], int],
     records: Callable[[int, int], int] = lambda _first, _end: 0,
@@ -371,30 +346,4 @@ def _account(
         records=records,
         measured=measured,
         look=look,
-    )
-
-
-def _part_of(pull: Pull) -> str:
-    return pull.part or pull.id
-
-
-async def _give_name(sink: Sink, pull: Pull, result: Downloaded, progress: Progress) -> None:
-    """Let the part be the file. Only a digest can prove after a crash that the file of that name is the one that came: if the
-    provider stated none, ours is kept first."""
-    if not result.stated:
-        whole = replace(pull, validator=result.validator, size_bytes=result.size_bytes, received_bytes=result.size_bytes)
-        await progress(replace(whole, sha256=result.sha256, stated=False))
-    await sink.commit(durable=result.durable)
-
-
-def _done(pull: Pull, result: Downloaded) -> Pull:
-    telemetry.log.info("downloaded", pull=pull.id, size_bytes=result.size_bytes, verified=result.verified, resumed=result.resumed)
-    return replace(
-        pull,
-        validator=result.validator,
-        size_bytes=result.size_bytes,
-        sha256=result.sha256,
-        received_bytes=result.size_bytes,
-        stated=result.stated,
-        reasons=(() if result.verified else (ONLY_SIZE,)) + ((OPEN_ENDED,) if result.open_ended else ()),
     )

@@ -16,7 +16,7 @@ from connector.errors import ConnectorError, PeerFailed
 from connector.merkle.tree import leaf_hash
 from connector.metering.content import records_in
 from connector.ports import Download as Incoming
-from connector.ports.sinks import Move, Mover, Movers, Sink
+from connector.ports.sinks import Move, Mover, Movers, Placed
 
 STILL_SECONDS = 0.005  # without more of an answer: what has come is looked at
 BATCH_BYTES = 1024 * 1024  # hashed in a thread at once: below, the hop costs more than the work
@@ -71,7 +71,7 @@ class Cut:
     unit: str
 
 
-def leg(incoming: Incoming, sink: Sink, cut: Cut, movers: Movers, idle_seconds: float) -> Leg:
+def leg(incoming: Incoming, sink: Placed, cut: Cut, movers: Movers, idle_seconds: float) -> Leg:
     """The fastest that there is for this answer and this sink."""
     into = sink.fileno()
     detached = incoming.detach() if into is not None else None
@@ -98,7 +98,7 @@ class Moved:
 class Pieces:
     """A leg whose bytes come through the event loop. A leaf that is wrong is not written."""
 
-    def __init__(self, incoming: Incoming, sink: Sink, cut: Cut) -> None:
+    def __init__(self, incoming: Incoming, sink: Placed, cut: Cut) -> None:
         self._pieces, self._sink, self._cut = incoming.chunks(), sink, cut
         self._rest = b""
         self._coming: asyncio.Future[bytes] | None = None

@@ -26,9 +26,10 @@ from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise
 from connector.metering.content import records_in, records_of
 from connector.metering.ranges import Ranges, covers, union, without
+from connector.metering.spans import Part
 from connector.ports import Download as Incoming
 from connector.ports import Peer
-from connector.ports.sinks import Movers, Sink
+from connector.ports.sinks import Movers, Placed
 from connector.records import Pull
 
 AHEAD = 3  # windows that a leg has been given beside the one that arrives: their hashes are here before their bytes
@@ -53,10 +54,12 @@ class Road:
 
 
 class Proven:
-    """One such download. `held` are leaves that earlier transfers have brought and that were receipted there."""
+    """One such download, of a `part` of the data. `held` are leaves that earlier transfers have brought and that were receipted there."""
 
-    def __init__(self, pull: Pull, sink: Sink, road: Road, promise: Promise, progress: Progress, patience: Patience, held: Ranges) -> None:
-        self._pull = replace(pull, validator=promise.etag, size_bytes=promise.layout.size_bytes)
+    def __init__(
+        self, pull: Pull, sink: Placed, road: Road, promise: Promise, part: Part, progress: Progress, patience: Patience, held: Ranges
+    ) -> None:
+        self._pull, self._part = replace(pull, validator=promise.etag, size_bytes=part.length), part
         self._sink, self._road, self._progress, self._patience, self._held = sink, road, progress, patience, held
         self._promise, self._layout = promise, promise.layout
         self._cut = Cut(promise.layout.chunk_bytes, promise.manifest.unit)
@@ -89,10 +92,10 @@ class Proven:
         """Returns when every leaf is right and acknowledged, and the file has to be given its name. Raises as `Downloads.fetch`."""
         tasks: list[asyncio.Task[None]] = []
         if described is not None and described.head is not None and described.head.validator == self._promise.etag:
-            self._expected = described.head.sha256
+            self._expected = described.head.sha256 if self._part.whole else None
         try:
             await self._look_again()
-            await self._sink.reserve(self._layout.size_bytes - self._bytes(self._verified))
+            await self._sink.reserve(self._bytes(without(self._part.leaves, self._verified)))
             account.verified(self._own)
             writing = asyncio.create_task(self._write(account), name=f"receipts {self._pull.transfer}")
             fetching = asyncio.create_task(self._fetch(described), name=f"data {self._pull.id}")
@@ -101,7 +104,7 @@ class Proven:
             account.end()
             await writing
             await self._patiently(account.complete)
-            if missing := without(self._layout.whole, union(self._held, account.told)):
+            if missing := without(self._part.leaves, union(self._held, account.told)):
                 raise PeerFailed(f"the leaves {missing} came and were signed for by nobody; the part is kept")
         except ConnectorError as error:
             await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
@@ -117,7 +120,8 @@ class Proven:
             await self._promise.leaves.close()
         await self._report()
         digest, known = await self._digest(), self._expected is not None
-        return Downloaded(self._layout.size_bytes, digest, True, known, self._resumed, 0, self._promise.etag, self._road.durable)
+        size_bytes, durable, leaves_bytes = self._part.length, self._road.durable, self._bytes(self._part.leaves)
+        return Downloaded(size_bytes, digest, True, known, self._resumed, 0, self._promise.etag, durable, leaves_bytes=leaves_bytes)
 
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -200,7 +204,7 @@ class Proven:
         flow already are taken while the account is opened, which waits for the disks of both sides; nothing is asked for before."""
         if described is None or described.head is None:
             await self._opened.wait()
-        missing = without(without(self._layout.whole, self._verified), self._taken)
+        missing = without(without(self._part.leaves, self._verified), self._taken)
         if described is not None and described.head is not None:
             begin = 1 + described.head.first // self._cut.chunk_bytes
             missing = tuple(each for each in missing if each[0] == begin) or missing
@@ -263,7 +267,8 @@ class Proven:
         """Raise Unfit for an answer that is not with these data; whether they are, is for the leaves to say."""
         if head.validator not in (None, self._promise.etag) or head.size_bytes not in (None, self._layout.size_bytes):
             raise Unfit("the data changed at the provider: they are not those of its manifest any more")
-        self._expected = head.sha256 or self._expected
+        if self._part.whole:  # what is stated is the digest of all of the data
+            self._expected = head.sha256 or self._expected
 
     async def _carry(self, going: Leg, span: tuple[int, int]) -> None:
         """Give the leg its windows, a few ahead, and see what becomes of them."""
@@ -332,7 +337,7 @@ class Proven:
             self.look()
 
     async def _report(self) -> None:
-        received = self._bytes(self._verified)
+        received = self._part.bytes_in(self._verified)
         await self._progress(replace(self._pull, sha256=self._expected, stated=True, received_bytes=received))
 
     async def _hashes(self, first: int, end: int) -> list[bytes]:
@@ -343,7 +348,7 @@ class Proven:
 
     async def _digest(self) -> bytes:
         """The digest of the whole: what the provider states, compared where that is cheap; ours, if it states none. Raises PeerFailed."""
-        if self._expected is not None and self._layout.size_bytes > CHEAP_BYTES:
+        if self._expected is not None and self._part.length > CHEAP_BYTES:
             return self._expected
         await self._sink.resume()
         found = self._sink.digest()

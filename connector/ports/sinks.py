@@ -17,10 +17,9 @@ from connector.records import Edr, Pull
 KEEP_SECONDS: Final = 10.0  # for a receipt before whoever has enough is answered
 
 
-class Sink(Protocol):
-    """Where one download goes: a part that takes its name only when it is whole. What comes in order is appended, and hashed as it
-    grows; what a content log proves piece by piece is written where it belongs, in any order. All methods raise SinkFailed; the part is
-    kept then. Those that write at offsets, read and sync may run at the same time, the others one after the other."""
+class Placed(Protocol):
+    """Where what a content log proves piece by piece goes, each piece where it belongs, in any order. All methods raise SinkFailed; what is
+    there is kept then. Those that write at offsets, read and sync may run at the same time, the others one after the other."""
 
     @property
     def size_bytes(self) -> int:
@@ -35,9 +34,6 @@ class Sink(Protocol):
     async def restart(self) -> None:
         """Throw away what is there and begin at zero."""
 
-    async def append(self, pieces: Sequence[bytes]) -> None:
-        """Write and hash pieces, in order; when it returns they may be forgotten."""
-
     async def extents(self) -> Sequence[tuple[int, int]]:
         """Which bytes an earlier attempt may have written, each [from, to), in order: what lies in none of them was not."""
 
@@ -46,9 +42,6 @@ class Sink(Protocol):
 
     async def read(self, offset: int, length: int) -> bytes:
         """What the part has there, shorter if it ends before. A gap reads as zeros."""
-
-    async def cut(self, size_bytes: int) -> None:
-        """Let the part end there, where it is longer."""
 
     async def sync(self) -> None:
         """Make all that was written before durable: on return it outlives a loss of power. Once it has failed it fails until somebody opens
@@ -61,12 +54,23 @@ class Sink(Protocol):
     async def reserve(self, more_bytes: int) -> None:
         """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""
 
+    async def discard(self) -> None:
+        """Remove the part; nothing stands under either name."""
+
+
+class Sink(Placed, Protocol):
+    """Where one download goes: a part that takes its name only when it is whole. What comes in order is appended, and hashed as it
+    grows; what is proven is `Placed`. All methods raise SinkFailed; the part is kept then."""
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        """Write and hash pieces, in order; when it returns they may be forgotten."""
+
+    async def cut(self, size_bytes: int) -> None:
+        """Let the part end there, where it is longer."""
+
     async def commit(self, *, durable: bool = True) -> None:
         """Give the part its name in one step; before, make it durable, unless it need only outlive the process. Raises Contradiction, and
         keeps the part, if something took that name meanwhile and was not to be overwritten."""
-
-    async def discard(self) -> None:
-        """Remove the part; nothing stands under either name."""
 
     async def close(self) -> None:
         """Let go; the part stays for a later attempt."""

@@ -103,14 +103,13 @@ class Edr:
 
 @immutable
 class Pull:
-    """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete,
-    done, cancel, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
-    download insists on. `sha256` is the provider's word if `stated`, else what we counted over the whole file. `part` is the id
-    under which the part stands: the order's own (None), or that of a failed order whose part it goes on with. `transfers`
-    counts those that ended before all of the data had come; `reasons` say so, and why it failed. `earlier` are the transfers (our pids)
-    that have brought some of the part before the present one. `parallel` connections are used at once, 0: as many as seems good. Of data
-    without an end the order takes `most_bytes`, or what comes `until` an instant (POSIX seconds); None for no bound. With
-    `push` the provider brings them."""
+    """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete, done, cancel, failed;
+    everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed download insists on. `sha256` is the
+    provider's word if `stated`, else what we counted over the whole file. `part` is the id under which the part stands: the order's own
+    (None), or that of a failed order whose part it goes on with. `transfers` counts those that ended before all of the data had come;
+    `reasons` say so, and why it failed. `earlier` are the transfers (our pids) that have brought some of the part before the present one.
+    `parallel` connections are used at once, 0: as many as seems good. Of data without an end the order takes `most_bytes`, or what comes
+    `until` an instant (POSIX seconds), of others a `range` of bytes (`metering.spans`); None for no bound. With `push` they are brought."""
 
     id: str
     peer: str
@@ -134,6 +133,7 @@ class Pull:
     most_bytes: int | None = None
     until: float | None = None
     push: bool = False
+    range: str | None = None
     version: int = 0
     created: float = 0.0
     updated: float = 0.0

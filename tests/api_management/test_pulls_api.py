@@ -7,6 +7,7 @@ import pytest
 
 from connector.records import Changes, Pull
 from tests import pair
+from tests.control.orders import BIG, D, T, place, settled
 
 pytestmark = pytest.mark.asyncio
 
@@ -49,3 +50,29 @@ async def test_a_bound_of_nothing_is_refused(tmp_path: Path, bound: dict[str, ob
     async with pair.running(pair.site(tmp_path / "hospital", "hospital")) as us:
         wish = {"peer": "x", "dataset": "urn:d", "out": "/x"}
         assert (await us.manage("POST", "/pulls", wish | bound)).status == 400
+
+
+async def test_a_range_is_ordered_proven_and_counted_on_both_sides_by_the_leaves_that_hold_it(tmp_path: Path):
+    async with pair.pair(tmp_path) as both:
+        await both.provider.publish(D, pair.OPEN, content=BIG)
+        wish = {"peer": "hospital", "dataset": D, "out": str(place(both.consumer)), "range": "300000-999999"}
+        ordered = await both.consumer.asked("POST", "/pulls", wish, status=201)
+        assert ordered["range"] == "300000-999999"
+        done = await settled(both.consumer, ordered["id"])
+        assert (done.stage, done.size_bytes, place(both.consumer).read_bytes() == BIG[300_000:1_000_000]) == ("done", 700_000, True)
+        said = "signed for and counted is the whole of the leaves that hold it, 786432 bytes"
+        assert done.reasons == (f"the range `300000-999999` is 700000 bytes; {said}",)
+        ours = await both.consumer.state(T, done.transfer or "", "COMPLETED")
+        await both.provider.state(T, ours.peer_pid or "", "COMPLETED")
+        for us in (both.provider, both.consumer):
+            usage = await us.asked("GET", f"/agreements/{pair.quoted(done.agreement or '')}/usage")
+            assert (usage["counts"]["bytes"], usage["signed"]["bytes"]) == (786_432, 786_432)
+
+        late = await both.consumer.asked(
+            "POST", "/pulls", wish | {"out": str(place(both.consumer, "late")), "range": "4194304-"}, status=201
+        )
+        failed = await settled(both.consumer, late["id"])
+        assert (failed.stage, "`0-4194303` is all of them" in failed.reasons[-1]) == ("failed", True)
+        for mistake in ({"range": "9-5"}, {"push": True}, {"seconds": 3}):
+            answer = await both.consumer.manage("POST", "/pulls", wish | mistake)
+            assert (answer.status, answer.json["pointer"]) == (400, "/range")

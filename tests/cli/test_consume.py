@@ -342,6 +342,14 @@ def test_the_number_of_connections_goes_along(command: Command, fake: FakeConnec
     assert command("get", "hospital", "urn:d:1", "--out", "x.csv", "--parallel", "17").code != 0
 
 
+@pytest.mark.parametrize("said", ["5-9", "5-", "-9"])
+def test_a_range_goes_along_as_it_was_said(command: Command, fake: FakeConnector, home: Path, said: str):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("done"))
+    ended = command("get", "hospital", "urn:d:1", "--range", said, "--out", "x.csv")
+    assert ended.code == 0, ended.err
+    assert fake.bodies("POST", "/v1/pulls")[-1]["range"] == said
+
+
 # ---- negotiate
 
 

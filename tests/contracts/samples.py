@@ -42,7 +42,7 @@ def edr(transfer: str = "urn:uuid:t1", **values: Any) -> Edr:
 
 def pull(id: str = "urn:uuid:p1", **values: Any) -> Pull:
     base: dict[str, Any] = {"peer": PEER, "dataset": "urn:dataset:d1", "out": "cohort.ndjson", "stage": "download"}
-    base |= {"stated": False, "part": "urn:uuid:p0", "transfers": 2}
+    base |= {"stated": False, "part": "urn:uuid:p0", "transfers": 2, "range": "5-9"}
     return Pull(**(base | {"id": id, "purposes": ("research",), "created": 1000.0, "version": 1} | values))
 
 

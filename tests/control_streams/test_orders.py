@@ -1,11 +1,12 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from connector.control_streams import orders
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed, PeerRefused, SinkFailed
+from connector.errors import InvalidRequest, PeerFailed, PeerRefused, SinkFailed
 from connector.odrl import Code
 from connector.records import Pull
 
@@ -33,6 +34,30 @@ def test_an_order_takes_over_what_one_that_failed_has_left_and_believes_no_diges
 def test_the_record_has_the_name_of_the_file_and_not_its_place():
     said = orders.on_record(replace(ORDER, out="/disks/secret/x.bin", reasons=("why",)))
     assert said == {"pull": "urn:pull", "stage": "download", "dataset": "urn:dataset", "file": "x.bin", "reasons": ["why"]}
+
+
+def test_an_order_of_a_range_is_another_than_that_of_the_whole_and_its_part_is_no_part_of_it():
+    ranged = orders.ranged(ORDER, "bytes=05-9")
+    assert (ranged.range, orders.ranged(ORDER, None)) == ("5-9", ORDER)
+    assert orders.same(ranged, orders.ranged(ORDER, "5-9"))
+    assert not orders.same(ranged, ORDER)
+    assert len({orders.left_by(each) for each in (ORDER, ranged, orders.ranged(ORDER, "5-"))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "changed", "why"),
+    [
+        ("9-5", {}, "before it begins"),
+        ("x", {}, "as in HTTP"),
+        ("5-9", {"push": True}, "leave out"),
+        ("5-9", {"most_bytes": 7}, "leave out"),
+        ("5-9", {"until": 7.0}, "leave out"),
+    ],
+)
+def test_what_is_no_range_or_goes_with_none_is_refused_with_its_field(said: str, changed: dict[str, Any], why: str):
+    with pytest.raises(InvalidRequest, match=why) as refused:
+        orders.ranged(replace(ORDER, **changed), said)
+    assert refused.value.pointer == "/range"
 
 
 @pytest.mark.parametrize(

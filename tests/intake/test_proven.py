@@ -19,9 +19,10 @@ from aiohttp import web
 from connector.adapters.file_sink import FileSinks
 from connector.errors import ConnectorError, PeerFailed, PolicyError, SinkFailed
 from connector.intake import account, patience, proven, room
-from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
+from connector.intake.download import PARALLEL_TLS
 from connector.intake.heads import Head, read_head
 from connector.intake.promise import Broken
+from connector.intake_files.finishing import ONLY_SIZE
 from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
 from connector.records import Pull
