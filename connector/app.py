@@ -20,6 +20,7 @@ from connector.adapters.expander import Expander
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
+from connector.adapters.huge_pages import gather
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
@@ -231,6 +232,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name),
             prices=policies.prices, window_bytes=settings.metering.window_bytes, credit_windows=settings.metering.credit_windows,
         )  # fmt: skip
+        ledger.written = accounts.write_now
         stack.push_async_callback(accounts.close)
         lives = await kept_lives(settings, logs.folder / "live", streams, flows, operations, journal, stack)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
@@ -377,6 +379,7 @@ async def serve(
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     if ready is not None:
         ready(running)
+    await asyncio.to_thread(gather)
     try:
         await stop.wait()
         telemetry.log.info("draining")

@@ -208,7 +208,7 @@ Due = tuple[Mapping[tuple[str, str], int], bool]
 async def owed(store: Store, read: Callable[[Mapping[str, Any]], Policy | PolicyError], accounts: Sequence[Metered]) -> list[Due]:
     """What each of these accounts of one agreement, of transfers that are over, comes to, as it is signed for, by rule and operand of each
     budget: what a bill says of it, unrounded; and whether it stays so: nothing more can be signed for, or it becomes less. Empty where we
-    alone have counted, and bill it, or the terms are not understood any more."""
+    alone have counted data with an end, and bill what has left, or the terms are not understood any more."""
     agreement = await store.agreement(accounts[0].agreement) if accounts else None
     policy = read(agreement.document) if agreement is not None else None
     if policy is None or isinstance(policy, PolicyError):
@@ -216,7 +216,10 @@ async def owed(store: Store, read: Callable[[Mapping[str, Any]], Policy | Policy
     budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
     spending = await _spending(store, [each for each in accounts if not each.sequence])
     found = [await _comes_to(store, each, spending) for each in accounts]
-    return [(_due(budgets, *each), each[1]) if of.sequence or of.asked else ({}, False) for of, each in zip(accounts, found, strict=True)]
+    return [
+        (_due(budgets, *each), each[1]) if not of.silent or of.size_bytes is None else ({}, False)
+        for of, each in zip(accounts, found, strict=True)
+    ]
 
 
 def _due(budgets: Mapping[tuple[str, str], Pricing], counts: Counts, _stays: bool) -> dict[tuple[str, str], int]:
@@ -227,6 +230,9 @@ def _due(budgets: Mapping[tuple[str, str], Pricing], counts: Counts, _stays: boo
 async def _comes_to(store: Store, account: Metered, spending: Sequence[Metered]) -> tuple[Counts, bool]:
     if account.sequence:
         return account.counts, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
+    if account.silent and account.size_bytes is None:  # what a budget did not pay a whole leaf of has not left, and is not billed
+        process = await store.process(Kind.TRANSFER, account.transfer)
+        return account.counts, process is None or process.final
     if not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None:  # before, it is not written
         return NOTHING, True
     steps = await credited(store, account, spending, newest=True)

@@ -30,7 +30,7 @@ from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
-from connector.records.aside import Rest, aside_id, balanced, drawn, is_aside, is_taken, reckoned, set_aside
+from connector.records.aside import Rest, aside_id, balanced, drawn, holds, is_aside, is_taken, reckoned, set_aside
 from connector.records.metering import Metered
 
 # What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may
@@ -61,6 +61,7 @@ class Ledger:
         self.cut = cut
         self.rest: RestOf = rest_unknown
         self.owed: Owed = owed_unknown
+        self.written: Callable[[str], Awaitable[None]] = nothing_unwritten  # stores what was sent of a transfer, as far as it is not yet
         self.paid: dict[tuple[str, str], Ranges] = {}  # what transfers had paid for before a crash, of each content
         self._at_mark = at_mark
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
@@ -143,10 +144,15 @@ class Ledger:
             await self._balance(agreement, other)
 
     async def _balance(self, agreement: str, transfer: str) -> None:
-        """What is signed for elsewhere goes back in the write in which it is spent there: between two others could use it."""
+        """What is signed for elsewhere goes back in the write in which it is spent there: between two others could use it. What was sent to
+        who signs nothing is stored before, once nobody of the transfer holds anything, and so sends nothing, any more."""
+        again = True
 
         async def step() -> Changes | None:
+            nonlocal again
             usage, account = await self._store.usage(agreement), await self._store.metered(transfer)
+            if again := held and not holds(usage, transfer):
+                return None  # they have ended since we looked, and what they sent may not be stored
             self._over.discard(transfer)
             if usage is None or (after := await self._balanced(usage, transfer, account)) is usage:
                 return None
@@ -156,7 +162,10 @@ class Ledger:
                     after = await self._balanced(after, other, theirs)
             return _written(usage, after)
 
-        await self._decide(step, agreement)
+        while again:
+            if not (held := holds(await self._store.usage(agreement), transfer)):
+                await self.written(transfer)
+            await self._decide(step, agreement)
 
     async def _balanced(self, usage: Usage, transfer: str, account: Metered | None) -> Usage:
         process = await self._store.process(Kind.TRANSFER, transfer)
@@ -313,6 +322,10 @@ async def rest_unknown(_process: Process) -> None:
 async def owed_unknown(accounts: Sequence[Metered]) -> Sequence[tuple[Mapping[tuple[str, str], int], bool]]:
     """What transfers have come to is not known: what they have taken stays spent."""
     return [({}, False)] * len(accounts)
+
+
+async def nothing_unwritten(_transfer: str) -> None:
+    """All that was sent is stored."""
 
 
 async def _at_once(changes: Changes) -> Changes:

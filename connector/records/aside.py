@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from connector.metering.ranges import Ranges
+from connector.odrl.operands import COUNT
 from connector.records import Reservation, Usage
 
 PREFIX: Final = "aside:"
@@ -49,6 +50,12 @@ def taking(usage: Usage, transfer: str, budgets: Iterable[tuple[str, str]], now:
     if sum(map(is_taken, usage.open)) >= TAKEN_MAX:
         return ()
     return tuple(Reservation(taken_id(transfer), transfer, rule, operand, 0, now) for rule, operand in budgets)
+
+
+def holds(usage: Usage | None, transfer: str) -> bool:
+    """Whether streams of a transfer hold something."""
+    rows = usage.open if usage is not None else ()
+    return any(each.transfer == transfer and each.operand != COUNT and not is_aside(each) and not is_taken(each) for each in rows)
 
 
 def set_aside(usage: Usage, rule: str, operand: str, transfer: str) -> int:

@@ -226,6 +226,9 @@ async def test_what_is_owed_is_what_was_signed_for():
     assert await one_owed(store, lambda _: terms, signed) == (due, False), "more may be signed for"
     assert await one_owed(store, lambda _: terms, replace(signed, status="complete")) == (due, True)
     assert await one_owed(store, lambda _: terms, replace(signed, sequence=0)) == ({}, False), "it never meant to sign"
+    assert await one_owed(store, lambda _: terms, replace(signed, sequence=0, root=None, size_bytes=None)) == (due, True), (
+        "what has left of it"
+    )
     assert await one_owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False)
     assert await one_owed(store, lambda _: PolicyError("not understood"), signed) == ({}, False)
     assert await one_owed(store, lambda _: terms, replace(signed, agreement="urn:other")) == ({}, False)

@@ -567,6 +567,42 @@ async def test_streams_that_still_hold_something_are_waited_for(signed: int):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("closes", ["before it is looked", "while it is looked", "afterwards"])
+async def test_what_was_sent_is_stored_after_the_last_that_held_something_before_it_is_said_what_it_came_to(
+    monkeypatch: pytest.MonkeyPatch, closes: str
+):
+    desk, holder, process = await over_with(0)
+    await desk.ledger.close()
+    await desk.journal.commit(Changes(evidence=(Evidence(telemetry.STATEMENT_AGREED, Kind.TRANSFER, process.pid, None, None, 9.0),)))
+    await desk.ledger.close()
+    store, usage, sent = desk.journal.store, desk.journal.store.usage, 100
+
+    async def written(transfer: str) -> None:
+        account = await store.metered(transfer)
+        assert account is not None
+        await store.commit(Changes(saves=(replace(account, counts=Counts(sent), version=account.version + 1),)))
+
+    async def ends(agreement: str) -> Usage | None:
+        nonlocal sent
+        found = await usage(agreement)
+        if sent == 100 and closes == "while it is looked":
+            sent = 150
+            await holder.close()
+        return found
+
+    desk.ledger.written = written
+    if closes == "before it is looked":
+        sent = 150
+        await holder.close()
+    monkeypatch.setattr(store, "usage", ends)
+    await desk.ledger.balance(AGREEMENT, process.pid)
+    sent = 150
+    await holder.close()
+    await desk.ledger.close()
+    assert await stands(desk) == (150, 0, 0)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(("ago", "spent", "rows"), [(0.0, 150, 0), (AGREED_SECONDS + 9, 200, 0)], ids=["stated", "a month ago"])
 async def test_after_a_crash_what_a_transfer_was_signed_for_is_spent(ago: float, spent: int, rows: int):
     desk, _, process = await over_with(150)

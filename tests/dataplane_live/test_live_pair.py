@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from connector.settings.fields import MeteringSettings
 from tests import pair
 from tests.dataplane_live import upstream
 from tests.dataplane_live.child import Child
-from tests.metering_bills.priced import price
+from tests.metering_bills.priced import money, price
 from tests.test_app import ended, pulled
 
 DATASET = "urn:test:live"
@@ -149,23 +149,53 @@ async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_compl
             assert [bill["total"] for bill in bills] == ["16.65", "16.65"]
 
 
-async def test_a_consumer_that_signs_nothing_and_has_read_all_of_it_is_told_that_the_transfer_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(taking, "UNSIGNED_SECONDS", 0.05)
+@asynccontextmanager
+async def unsigned(
+    tmp_path: Path, path: str, policy: dict[str, Any] = pair.OPEN
+) -> AsyncIterator[tuple[pair.Desk, str, str, str, dict[str, str]]]:
+    """A provider and a peer that signs nothing, with its agreement, its transfer, where it reads and what it shows there."""
     async with upstream.running() as url, pair.desk(tmp_path, approver=app.Automatic(0)) as desk:
-        agreed = pair.agreement(desk.us, desk.peer, Role.PROVIDER)
-        body = {"title": "n", "source": {"type": "http-stream", "url": url + "/lines?count=500"}, "policies": [pair.OPEN]}
+        agreed = pair.agreement(desk.us, desk.peer, Role.PROVIDER, policy=policy)
+        body = {"title": "n", "source": {"type": "http-stream", "url": url + path}, "policies": [policy]}
         await desk.us.asked("PUT", f"/datasets/{pair.quoted(agreed.dataset)}", body, status=201)
         await desk.us.connector.journal.commit(Changes(saves=(agreed,)))
         wish = {"agreementId": agreed.id, "format": "HttpData-PULL", "callbackAddress": desk.peer.site.base}
         message = wire.message(Move.TRANSFER_REQUEST, consumer_pid=pair.fresh(), **wish)
         pid = (await desk.peer.send(desk.us, "POST", "/transfers/request", message)).json["providerPid"]
         read = read_address((await desk.peer.heard("/start"))["dataAddress"])
-        headers = {"Authorization": f"Bearer {read.access_token}"}
-        async with desk.peer.http.get(read.endpoint, headers=headers | {"Range": "bytes=0-99"}) as got:
+        yield desk, agreed.id, pid, read.endpoint, {"Authorization": f"Bearer {read.access_token}"}
+
+
+async def test_of_one_that_signs_nothing_a_budget_has_spent_what_the_bill_says_and_nothing_for_a_leaf_that_it_did_not_pay_for(
+    tmp_path: Path,
+):
+    limit = money("2.00", operator="lteq")
+    terms = {"@type": "Offer", "permission": [{"action": "use", "constraint": [limit], "duty": [price("0.01", "record")]}]}
+    async with unsigned(tmp_path, "/lines?size=9000", terms) as (desk, agreed, pid, endpoint, headers):
+        data = b""
+        async with asyncio.timeout(20), desk.peer.http.get(endpoint, headers=headers) as got:
+            with suppress(aiohttp.ClientPayloadError):  # it is cut
+                async for piece in got.content.iter_any():
+                    data += piece
+        await desk.us.state(Kind.TRANSFER, pid, "TERMINATED")
+        async with asyncio.timeout(20):
+            while (seen := await desk.us.asked("GET", f"/agreements/{pair.quoted(agreed)}"))["counters"][0]["used"] == "2.00":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        sent = data.count(b"\n")
+        assert 0 < sent < 200
+        assert [(each["used"], each["reserved"]) for each in seen["counters"]] == [(f"{sent / 100:.2f}", "0.00")]
+        bill = await desk.us.asked("GET", f"/agreements/{pair.quoted(agreed)}/invoice?from=2020-01-01&to=2100-01-01")
+        assert bill["total"] == f"{sent / 100:.2f}"
+
+
+async def test_a_consumer_that_signs_nothing_and_has_read_all_of_it_is_told_that_the_transfer_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(taking, "UNSIGNED_SECONDS", 0.05)
+    async with unsigned(tmp_path, "/lines?count=500") as (desk, _, pid, endpoint, headers):
+        async with desk.peer.http.get(endpoint, headers=headers | {"Range": "bytes=0-99"}) as got:
             whole = await got.read()
-        async with desk.peer.http.get(read.endpoint, headers=headers | {"Range": "bytes=100-"}) as got:
+        async with desk.peer.http.get(endpoint, headers=headers | {"Range": "bytes=100-"}) as got:
             whole += await got.read()
         assert whole == b"".join(upstream.line(number) for number in range(1, 501))
         await desk.peer.heard("/completion")
