@@ -20,7 +20,6 @@ from connector.adapters.expander import Expander
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
-from connector.adapters.huge_pages import gather
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
@@ -379,7 +378,6 @@ async def serve(
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     if ready is not None:
         ready(running)
-    await asyncio.to_thread(gather)
     try:
         await stop.wait()
         telemetry.log.info("draining")
