@@ -29,6 +29,7 @@ from connector.intake.pushed import PushPeer, begun
 from connector.intake.room import with_room
 from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.intake_accounts import earlier
+from connector.intake_accounts.addressed import demand_own, place_of
 from connector.intake_files import finishing
 from connector.intake_files.finishing import done, give_name, part_of, signed_bytes
 from connector.intake_files.ranged import RangedSink
@@ -145,6 +146,8 @@ class Downloads:
         *,
         overwrite: bool,
     ) -> Pull:
+        if self._store is not None:
+            await demand_own(self._store, pull, str(edr.address.get("endpoint")), "the data address")
         access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
         place = partial(self._sinks.open, pull.out, part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
@@ -257,6 +260,7 @@ class Downloads:
             except PeerFailed as failed:
                 await patience.bear(failed, 0)
             else:
+                await demand_own(store, pull, place_of(promise.manifest.receipts), "the place for receipts")
                 return promise, terms
 
     async def _prove(

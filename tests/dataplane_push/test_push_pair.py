@@ -186,7 +186,7 @@ async def test_data_that_have_no_end_any_more_once_their_push_was_agreed_to_end_
 async def test_an_order_whose_data_were_signed_for_before_a_kill_is_done_once_its_transfer_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: asyncio.Event, end: str
 ):
-    whole, unnamed = asyncio.Event(), download._give_name
+    whole, unnamed = asyncio.Event(), download.give_name
     killed, pushed = asyncio.Event(), Pusher.push
 
     async def stops(*_: object) -> None:
@@ -198,7 +198,7 @@ async def test_an_order_whose_data_were_signed_for_before_a_kill_is_done_once_it
             await asyncio.Event().wait()
         await pushed(of, transfer, sink)
 
-    monkeypatch.setattr(download, "_give_name", stops)
+    monkeypatch.setattr(download, "give_name", stops)
     monkeypatch.setattr(Pusher, "push", once)
     async with restartable(tmp_path) as (provider, site), asyncio.timeout(30):
         await provider.publish(DATASET, DEMANDING, content=CONTENT)
@@ -206,7 +206,7 @@ async def test_an_order_whose_data_were_signed_for_before_a_kill_is_done_once_it
             id = await wished(consumer)
             await whole.wait()
             killed.set()
-        monkeypatch.setattr(download, "_give_name", unnamed)
+        monkeypatch.setattr(download, "give_name", unnamed)
         begins.clear()
         async with pair.running(site) as consumer:
             await begins.wait()
