@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from aiohttp import web
 
 from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
-from connector.api.middleware import Straight
+from connector.api.middleware import Running, Straight
 from connector.errors import SettingsError
 from connector.lasting import OfFiles, revoke
 
@@ -64,7 +64,7 @@ class Listening:
     server: asyncio.Server
     entrance: Entrance
     runner: web.AppRunner
-    running: _Running
+    running: Running
     tls: OfFiles[ssl.SSLContext | None]
 
     def renew(self) -> list[str]:
@@ -104,21 +104,20 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
             entrance.cut_certified()
 
     tls = OfFiles(f"{door.name}.certificate", files, lambda: tls_context(door), changed)
-    running = _Running()
-    # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
-    counted = [running.count, *middlewares] if middlewares else []
-    app = web.Application(middlewares=counted, client_max_size=door.body_bytes)
+    running = Running()
+    app = web.Application(middlewares=middlewares, client_max_size=door.body_bytes)
     app.on_response_prepare.append(nameless)
     routes(app)
     log = logging.Logger(f"listener {door.name}")
     log.addHandler(_Events(door.name))
-    runner = web.AppRunner(app, shutdown_timeout=LINGER_SECONDS if counted else door.drain_seconds + LINGER_SECONDS)
+    # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
+    runner = web.AppRunner(app, shutdown_timeout=LINGER_SECONDS if middlewares else door.drain_seconds + LINGER_SECONDS)
     await runner.setup()
     serve = runner.server
     if serve is None:
         raise SettingsError(f"the listener `{door.name}` could not be set up; start the connector again")
-    if counted:
-        serve.request_handler = cast(Any, Straight(app, counted, serve.request_handler))  # whose requests are those that `app` makes
+    if middlewares:
+        serve.request_handler = cast(Any, Straight(app, middlewares, serve.request_handler, running))  # its requests are those of `app`
 
     def speak(patience: Patience, lost: Callable[[], None]) -> Connection:
         return Connection(
@@ -152,34 +151,6 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, tls)
     stack.callback(listening.refuse)
     return listening
-
-
-class _Running:
-    """The requests that a door is at."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._last: asyncio.Event | None = None  # set when none runs any more, if somebody waits for that
-
-    @web.middleware
-    async def count(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        """The middleware that counts."""
-        self._count += 1
-        try:
-            return await handler(request)
-        finally:
-            self._count -= 1
-            if self._last is not None and not self._count:
-                self._last.set()
-
-    async def finish(self, seconds: float) -> None:
-        """Wait until none runs, but no longer than this."""
-        if not self._count:
-            return
-        self._last = asyncio.Event()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._last.wait()
 
 
 class _Events(logging.Handler):

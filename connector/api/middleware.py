@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import HttpVersion10
+from aiohttp.web_response import REASON_PHRASES
+from multidict import CIMultiDict
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
@@ -85,25 +88,34 @@ class Whole(web.Response):
     """An answer of JSON that stays as it is. For any method but HEAD.
 
     aiohttp asks of every answer on its way out whether it is to be compressed, cut into chunks or made of a file, and what hooks have to
-    say of it: a hundredth of a negotiation, which has six.
+    say of it: a hundredth of a negotiation, which has six. What puts its head together and sends it are ten functions more.
     """
 
     def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        web.StreamResponse.__init__(self, status=status, headers=headers)  # without `Response`'s questions of what `body` is
-        self._body = self._whole = body
+        # What `StreamResponse` sets, without `Response`'s questions of what `body` is.
+        self._state, self._headers, self._status, self._reason = {}, CIMultiDict(headers or ()), status, REASON_PHRASES[status]
         self._headers[hdrs.CONTENT_TYPE] = JSON
+        self._body = self._whole = body
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write all of it. Raises ConnectionError if the peer is gone."""
+        """Write all of it. Raises ConnectionError if the peer is gone, ValueError for a header that would be two."""
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
-        headers, version, writer = self._headers, request.version, request.writer
-        headers[hdrs.CONTENT_LENGTH] = str(len(self._whole))
-        headers[hdrs.DATE] = rfc822_formatted_time()
+        version, writer, wire = request.version, request.writer, request.transport
+        lines = [f"{name}: {value}" for name, value in self._headers.items()]
+        if not "".join(lines).isprintable():
+            raise ValueError("a header of an answer has characters that a header cannot have")
         if self._keep_alive is (version == HttpVersion10):  # what the version does not say by itself (RFC 9112, 9.3)
-            headers[hdrs.CONNECTION] = "keep-alive" if self._keep_alive else "close"
-        await writer.write_headers(f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}", headers)
-        await writer.write_eof(self._whole)
+            lines.append("Connection: keep-alive" if self._keep_alive else "Connection: close")
+        head = (
+            f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}\r\nContent-Length: {len(self._whole)}\r\n"
+            f"Date: {rfc822_formatted_time()}\r\n" + "\r\n".join(lines) + "\r\n\r\n"
+        ).encode()
+        if wire is None or wire.is_closing():
+            raise ConnectionResetError
+        wire.write(head + self._whole)
+        writer.output_size += len(head) + len(self._whole)  # from now on no other answer can follow
+        await writer.drain()
         self._eof_sent = True
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -184,6 +196,23 @@ def _close_if_unread(request: web.Request, response: web.Response) -> web.Respon
     return response
 
 
+class Running:
+    """The requests that a door is at: `count` of them. `Straight` counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: asyncio.Event | None = None  # set when none runs any more, if somebody waits for that
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until none runs, but no longer than this."""
+        if not self.count:
+            return
+        self.last = asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.last.wait()
+
+
 class Way(NamedTuple):
     """Where a route leads: its `handler` within the middlewares, and the names of its variables."""
 
@@ -197,11 +226,11 @@ class Straight:
     chain of middlewares, which it looks up anew each time. That is a tenth of what a message costs at the door.
 
     Each route of `app` has one method, `middlewares` are its own, the first one outermost, and `otherwise` is its own handler: for whatever
-    no route is for, escapes in a path, and a client that waits for `100`.
+    no route is for, escapes in a path, and a client that waits for `100`. What `running` says counts all of them.
     """
 
-    def __init__(self, app: web.Application, middlewares: Sequence[Any], otherwise: Handler) -> None:
-        self._app, self._otherwise = app, otherwise
+    def __init__(self, app: web.Application, middlewares: Sequence[Any], otherwise: Handler, running: Running) -> None:
+        self._app, self._otherwise, self._running = app, otherwise, running
         self._plain: dict[tuple[str, str], Way] = {}  # (method, path) -> way
         self._ways: dict[int, Way] = {}  # the group of the pattern that is a whole request -> way
         texts: list[tuple[str, str, web.AbstractRoute]] = []
@@ -238,16 +267,23 @@ class Straight:
         way = self._ways[whole]
         return way, dict(zip(way.names, found.groups()[whole:], strict=False))
 
-    def __call__(self, request: web.Request) -> Awaitable[web.StreamResponse]:
-        """The answer to a request, to be waited for."""
-        found = self.find(request.method, request.rel_url.raw_path)
-        if found is None or hdrs.EXPECT in request.headers:
-            return self._otherwise(request)
-        way, variables = found
-        info = web.UrlMappingMatchInfo(variables, way.route)
-        info.add_app(self._app)
-        request._match_info = info
-        return way.handler(request)
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """The answer to a request."""
+        running = self._running
+        running.count += 1
+        try:
+            found = self.find(request.method, request.rel_url.raw_path)
+            if found is None or hdrs.EXPECT in request.headers:
+                return await self._otherwise(request)
+            way, variables = found
+            info = web.UrlMappingMatchInfo(variables, way.route)
+            info.add_app(self._app)
+            request._match_info = info
+            return await way.handler(request)
+        finally:
+            running.count -= 1
+            if running.last is not None and not running.count:
+                running.last.set()
 
 
 def again(response: web.Response, error: ConnectorError) -> web.Response:

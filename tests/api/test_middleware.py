@@ -15,7 +15,7 @@ from aiohttp import web
 from yarl import URL
 
 from connector import errors, telemetry
-from connector.api.middleware import Handler, Limits, Straight, Whole, guard, problem, read_body
+from connector.api.middleware import Handler, Limits, Running, Straight, Whole, guard, problem, read_body
 from connector.errors import ANSWERS, ConnectorError, InvalidRequest, NotAuthorized, PolicyError, Refused
 from connector.odrl import Code, Finding
 from tests.api.conftest import Routes, opened, spoken
@@ -330,7 +330,7 @@ def ways(app: web.Application) -> None:
 async def test_the_straight_way_leads_nowhere_but_where_aiohttp_leads():
     app = web.Application()
     ways(app)
-    straight = Straight(app, [], reached)
+    straight = Straight(app, [], reached, Running())
     paths = ["/" + "/".join(segments) for count in range(1, 4) for segments in product(SEGMENTS, repeat=count) if segments[0]]
     for method, path in product(("GET", "HEAD", "POST", "PUT"), paths):
         theirs = await app.router.resolve(cast(web.Request, SimpleNamespace(method=method, rel_url=URL(path, encoded=True))))
