@@ -9,7 +9,7 @@ database (the anchor) remembers it: a database that is older than that begins a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -254,7 +254,7 @@ class Sequencer:
         tree_size.set(later.size)
         checkpoint_at.set(now)
         commit_seconds.observe(perf_counter() - started)
-        await self._tell(later, {sequence: Place(log.origin, index) for index, (sequence, _) in enumerate(rows, log.size)})
+        await self._tell(later, {sequence: index for index, (sequence, _) in enumerate(rows, log.size)} if self._waiting else {})
         return len(rows) == GROUP_AT_MOST
 
     def _extended(self, log: Log, rows: Sequence[tuple[int, bytes]], now: float) -> tuple[Log, list[Subtree]]:
@@ -314,11 +314,11 @@ class Sequencer:
             await asyncio.to_thread(self._anchor.write, log.note.encode(), durable=False)
             self._remembered = log.note
 
-    async def _tell(self, log: Log, places: dict[int, Place]) -> None:
-        """Tell those who wait for what is in the log now."""
+    async def _tell(self, log: Log, indexes: Mapping[int, int]) -> None:
+        """Tell those who wait for what is in the log now. `indexes` are those of the facts that have just come into it."""
         for sequence in [sequence for sequence in self._waiting if sequence <= log.sequence]:
             try:
-                place = places.get(sequence) or await self._found(sequence)
+                place = Place(log.origin, indexes[sequence]) if sequence in indexes else await self._found(sequence)
             except NotFound as error:
                 self._waiting.pop(sequence).set_exception(error)
             else:
