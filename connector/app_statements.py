@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.operate import Operations
 from connector.control_billing.closings import Closings
@@ -15,7 +16,6 @@ from connector.dataplane.receipts import Receipts
 from connector.dsp.messages import Kind
 from connector.ledger.book import Book
 from connector.ports import Identity, Ids, Peer
-from connector.records import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,6 @@ def stated(
     stack.push_async_callback(stating.close)
     closings = Closings(means, stating)
     operations.sign_closing, operations.stated = closings.sign, stating.stated
-    journal.listen(closings.committed, Evidence)
+    journal.listen(closings.committed, telemetry.CLOSING)
     stack.push_async_callback(closings.close)
     return Stated(receipts, statements, stating, closings)

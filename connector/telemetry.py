@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -168,9 +168,10 @@ def count_message(type_: str, direction: str, outcome: str) -> None:
     _messages.counts[type_, direction, outcome] += 1
 
 
-def count_event(what: str) -> None:
-    """Count an evidence row."""
-    _events.counts[(what,)] += 1
+def count_events(said: Sequence[str]) -> None:
+    """Count evidence rows by what they say."""
+    for what in said:
+        _events.counts[(what,)] += 1
 
 
 def exposition() -> bytes:

@@ -428,7 +428,7 @@ def test_what_is_counted_is_shown():
     before = value(message), value(event)
     for _ in range(3):
         telemetry.count_message("dspace-test", "in", "replay")
-    telemetry.count_event(telemetry.DIVERGED)
+    telemetry.count_events([telemetry.DIVERGED])
     assert (value(message), value(event)) == (before[0] + 3, before[1] + 1)
 
 

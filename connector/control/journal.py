@@ -22,7 +22,7 @@ from connector.records import Changes, Conflict, Evidence, Outbound, Usage
 from connector.remembered import Remembered
 
 Listener = Callable[[Changes, tuple[Evidence, ...]], None]
-Topic = Kind | type[Any]  # what a commit is about: kinds of processes, types of records
+Topic = Kind | type[Any] | str  # what a commit is about: kinds of processes, types of records, what facts say (`Evidence.what`)
 RECENT_MAX = 5_000  # processes kept at hand: those whose messages are on their way
 RECENT_BYTES_MAX = 32 << 20  # room for some thousand of the usual size; a larger one than a thirty-second of it is read anew
 PROCESS_BYTES = 1_500  # of a process with nothing in its `detail`
@@ -47,7 +47,7 @@ class Journal:
     def listen(self, listener: Listener, *topics: Topic) -> None:
         """Call `listener(changes, evidence)` after each commit that is about one of `topics`, or after each if there are none, in the
         order of registration. It must not block. Topics are the kinds of the processes that were saved, the types of all else that was
-        saved or deleted, `Evidence`, and `Outbound`, also of rows that are settled."""
+        saved or deleted, `Evidence` and what each fact says, and `Outbound`, also of rows that are settled."""
         self._listeners.append((listener, frozenset(topics)))
         self._concerned.clear()
 
@@ -74,9 +74,12 @@ class Journal:
                 about.add(record.kind)
             else:
                 about.add(type(record))
-        for evidence in result:
-            telemetry.count_event(evidence.what)
         if result:
+            said = []
+            for evidence in result:
+                said.append(evidence.what)
+            telemetry.count_events(said)
+            about.update(said)
             about.add(Evidence)
         if changes.outbox or changes.settled:
             about.add(Outbound)

@@ -73,7 +73,7 @@ async def test_alive_asks_nobody():
 async def test_metrics_are_what_prometheus_reads():
     before = await counted()
     telemetry.count_message("TransferStartMessage", "in", "refused")
-    telemetry.count_event(telemetry.DEAD)
+    telemetry.count_events([telemetry.DEAD])
     after = await counted()
     message = ("qiao_messages_total", ("in", "refused", "TransferStartMessage"))
     assert after[message] == before.get(message, 0) + 1

@@ -204,7 +204,15 @@ async def test_a_step_that_has_nothing_to_write_writes_nothing_and_its_errors_pa
 @pytest.mark.asyncio
 async def test_who_named_topics_hears_of_commits_about_one_of_them_and_of_no_others():
     journal, heard = Journal(MemoryStore(), SystemClock()), list[str]()
-    topics = {"all": (), "transfers": (T,), "processes": (N, T), "data": (Dataset, Agreement), "evidence": (Evidence,), "rows": (Outbound,)}
+    topics: dict[str, tuple[Any, ...]] = {
+        "all": (),
+        "transfers": (T,),
+        "processes": (N, T),
+        "data": (Dataset, Agreement),
+        "evidence": (Evidence,),
+        "rows": (Outbound,),
+    }
+    topics["closings"] = (telemetry.CLOSING,)  # what a fact says
     for name, wanted in topics.items():
         journal.listen(lambda _changes, _evidence, name=name: heard.append(name), *wanted)
     row = replace(outbound(), pid="urn:t")
@@ -212,6 +220,7 @@ async def test_who_named_topics_hears_of_commits_about_one_of_them_and_of_no_oth
         (Changes(saves=(transfer("urn:t"),)), ["all", "transfers", "processes"]),
         (Changes(saves=(transfer("urn:t"), agreement()), outbox=(row,)), ["all", "transfers", "processes", "data", "rows"]),
         (Changes(saves=(negotiation(),), evidence=(fact(),)), ["all", "processes", "evidence"]),
+        (Changes(evidence=(fact(), replace(fact(), what=telemetry.CLOSING))), ["all", "evidence", "closings"]),
         (Changes(deletes=((Dataset, "urn:d"),)), ["all", "data"]),
         (Changes(settled=(row.id,)), ["all", "rows"]),
         (Changes(saves=(pull(),)), ["all"]),
