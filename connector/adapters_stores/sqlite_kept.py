@@ -8,6 +8,7 @@ from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.remembered import Remembered
 
 KEPT_MAX = 2_000  # rows: of what is being negotiated, or used
+BYTES = (bytes, bytearray)
 KEPT_BYTES_MAX = 4 << 20  # of what is JSON or a document in them
 
 
@@ -28,7 +29,11 @@ class Kept:
 
     def put(self, read: str, row: Row) -> None:
         """Keep a row that was read."""
-        self._rows.put((read, row[1]), row, sum(len(value) for value in row if isinstance(value, bytes | bytearray)))
+        size_bytes = 0
+        for value in row:
+            if isinstance(value, BYTES):
+                size_bytes += len(value)
+        self._rows.put((read, row[1]), row, size_bytes)
 
     def written(self, writes: Sequence[Statement]) -> None:
         """Take what is on the disk now."""

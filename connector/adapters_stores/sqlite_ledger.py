@@ -100,7 +100,7 @@ ERASE = "update evidence set detail = null, salt = null, hidden = ?1 where id = 
 
 def values_of_evidence(number: int, facts: Sequence[Evidence]) -> list[list[Any]]:
     """What `SAVE_EVIDENCE` binds, but for the sequence numbers (the second values), which are set in the transaction. The entries are
-    made here, and with them all that can be wrong about them is found."""
+    made here, and with them all that can be wrong about them is found. Raises TypeError or ValueError for what no row can hold."""
     rows: list[list[Any]] = []
     salts = os.urandom(SALT_BYTES * len(facts)) if facts else b""  # the system is asked once for all of them
     for place, e in enumerate(facts):
@@ -108,6 +108,8 @@ def values_of_evidence(number: int, facts: Sequence[Evidence]) -> list[list[Any]
         detail = json_of(e.detail) if e.detail else b""
         digest = NULL if e.digest is None else blob(e.digest)
         leaf = leaf_hash(entry_of(e, hidden_of(salt, detail)))
+        if e.entry is not None:  # then the rest of the row is no part of it
+            f"{e.what}{e.pid}{e.peer}{e.state}".encode()
         kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)
         rows.append(
             [number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, digest, blob(detail), e.entry or "", blob(leaf), blob(salt)]

@@ -23,6 +23,9 @@ class Questions:
     claims: tuple[tuple[Expect, str], ...] = ()
 
 
+NOTHING = Questions()  # what most steps ask beside the one about their process
+
+
 @immutable
 class Prepared:
     """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then, but for texts that
@@ -56,8 +59,10 @@ def prepare(number: int, changes: Changes) -> Prepared:
     evidence_rows = values_of_evidence(number, changes.evidence)
     if process is None or expected is None:
         return Prepared(everything(number, changes), writes, changes, evidence_rows)
-    others = tuple([(expect, *_question(number, expect)) for expect in changes.expects if expect is not expected])
-    return Prepared(Questions(others), writes, changes, evidence_rows, values_of_process(number, process), expected.version)
+    asked = NOTHING
+    if len(changes.expects) > 1:
+        asked = Questions(tuple([(expect, *_question(number, expect)) for expect in changes.expects if expect is not expected]))
+    return Prepared(asked, writes, changes, evidence_rows, values_of_process(number, process), expected.version)
 
 
 def _step(changes: Changes) -> tuple[Process, Expect] | tuple[None, None]:

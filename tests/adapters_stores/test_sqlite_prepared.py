@@ -1,5 +1,7 @@
 """What changes ask of the database before they write: a step of one process nothing of its own, everything else all that it expects."""
 
+from dataclasses import replace
+
 import pytest
 
 from connector.adapters.sqlite_rows import SAVE_INBOX, SAVE_PROCESS
@@ -46,3 +48,10 @@ def test_each_fact_of_a_commit_has_a_salt_of_its_own():
     rows = prepare(1, Changes(evidence=tuple(fact() for _ in range(3)))).evidence_rows
     salts = [bytes(row[-1]) for row in rows]
     assert ([len(salt) for salt in salts], len(set(salts))) == ([16] * 3, 3)
+
+
+@pytest.mark.parametrize("name", ["pid", "peer", "state"])
+def test_what_no_row_can_hold_of_a_signed_fact_is_found_before_the_group(name: str):
+    signed = replace(fact(), entry="eyJhbGciOiJFZERTQSJ9.e30.AA")
+    with pytest.raises(UnicodeEncodeError):
+        prepare(1, Changes(evidence=(replace(signed, **{name: "half \ud800"}),)))
