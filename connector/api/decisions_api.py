@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant, read_instant
+from connector.api.management_shapes import Performance, Purposed, agreement_view, answer, decode, instant, read_instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.api_management.doors import Doors
 from connector.control.policies import USE, Verdict
@@ -31,13 +31,12 @@ MARK_BYTES = 6  # of a cursor: what tells it from a text that somebody made up
 EXACT = ("rules", "facts")  # what of a decision only the look at one dataset shows: the rest fits a list
 
 
-class Simulate(Body):
+class Simulate(Purposed):
     """POST /v1/simulate. `as` is a participant by id or name; `claims` stand for those of the registry, or for somebody who is none yet."""
 
     participant: str | None = msgspec.field(name="as", default=None)
     claims: dict[str, Any] | None = None
     at: str | None = None
-    purposes: tuple[str, ...] = ()
     action: str = USE
     dataset: str | None = None
     after: str | None = None
@@ -45,7 +44,7 @@ class Simulate(Body):
     lang: Language = "en"
 
 
-class OtherTerms(Body):
+class OtherTerms(Purposed):
     """POST /v1/simulate/change. `policy` stands for one `offer`, or for all offers of a `dataset`."""
 
     policy: dict[str, Any]
@@ -53,7 +52,6 @@ class OtherTerms(Body):
     dataset: str | None = None
     envelope: dict[str, Any] | None = None
     at: str | None = None
-    purposes: tuple[str, ...] = ()
     after: str | None = None
     agreements_after: str | None = None
     limit: int = PAGE
@@ -95,7 +93,8 @@ class _Decisions:
     def _explained(self, process: Process, terms: Mapping[str, Any] | None, language: Language) -> dict[str, Any]:
         detail, identity = process.detail, self._d.identity
         names = {each.id: each.name for each in (identity.own, *identity.participants())}
-        refusal = {name: detail.get(name) for name in ("code", "reasons")} | {"by": detail["ended_by"]} if detail.get("ended_by") else None
+        said = {name: detail.get(name) for name in ("code", "reasons")} | {"by": detail.get("ended_by")}
+        refusal = said if said["by"] or said["code"] else None  # who gave no answer has refused nothing, and it is why it stands still
         plain = None if terms is None else self._d.simulation.plain(terms, language, names)
         texts = {one["path"]: one["text"] for one in plain["conditions"]} if plain is not None else {}
         ours = refusal if detail.get("ended_by") == "us" else None  # what a peer has said stays as it was said

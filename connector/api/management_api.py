@@ -294,7 +294,7 @@ class ManagementApi:
             if known is not None:
                 return shapes.answer(shapes.pull_view(known), 201, {hdrs.LOCATION: f"/v1/pulls/{known.id}"})
         pull = await self._d.pulls.order(
-            said.peer, said.dataset, said.out, tuple(said.purposes), key, parallel=said.parallel, most_bytes=said.most_bytes,
+            said.peer, said.dataset, said.out, said.purposes, key, parallel=said.parallel, most_bytes=said.most_bytes,
             seconds=said.seconds, push=said.push, range=said.range,
         )  # fmt: skip
         return shapes.answer(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})

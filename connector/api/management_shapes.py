@@ -62,14 +62,25 @@ class DatasetQuery(Body):
     dataset: str
 
 
-class Negotiate(Body):
+class Purposed(Body, kw_only=True):
+    """What names purposes, if any. Raises InvalidRequest for one that is no name."""
+
+    purposes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for number, purpose in enumerate(self.purposes):
+            if not purpose.strip():
+                text = "a purpose is empty; say what the data are for, as `research`, or leave it out and the offer's own purposes count"
+                raise InvalidRequest(text, pointer=f"/purposes/{number}")
+
+
+class Negotiate(Purposed):
     """POST /v1/negotiations."""
 
     peer: str
     dataset: str
     offer: str | None = None
     policy: dict[str, Any] | None = None
-    purposes: tuple[str, ...] = ()
     accept: str = "permitted"
     acceptance: dict[str, Any] | list[dict[str, Any]] = []
 
@@ -123,14 +134,13 @@ class Transfer(Body):
     format: str = "HttpData-PULL"
 
 
-class OrderPull(Body):
+class OrderPull(Purposed):
     """POST /v1/pulls. `range` is a range of bytes of data with an end, as HTTP spells one (RFC 9110, 14.1.2): `0-99`, `100-`, `-100`. The
     leaves that hold it are proven and signed for whole."""
 
     peer: str
     dataset: str
     out: str
-    purposes: list[str] = []
     parallel: Annotated[int, msgspec.Meta(ge=0, le=PARALLEL_MAX)] = 0
     most_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None

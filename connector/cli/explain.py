@@ -64,6 +64,7 @@ CHINESE = {
     ", {}": "，{}",
     "we have told {}": "我方已告知 {}",
     "said by {}": "{} 的说明",
+    "a message of ours was not taken by {}": "{} 未接受我方的一条消息",
     "no code": "无代码",
     "no reason was given": "未说明理由",
     "the action": "该行为",
@@ -300,9 +301,11 @@ class Telling:
                 yield depth + 1, self._fulfilment(how)
 
     def refused(self, refusal: Mapping[str, Any], peer: str) -> Lines:
-        """Who has ended or stopped a process, and why."""
-        say, ours = self.say, refusal.get("by") == "us"
-        yield 0, f"{say('we have told {}' if ours else 'said by {}', peer)}: {refusal.get('code') or say('no code')}"
+        """Who has ended or stopped a process, and why; or that a message of ours was not taken, which neither did."""
+        say, by = self.say, refusal.get("by")
+        ours = by == "us"
+        who = say({"us": "we have told {}", None: "a message of ours was not taken by {}"}.get(by, "said by {}"), peer)
+        yield 0, f"{who}: {refusal.get('code') or say('no code')}"
         reasons = refusal.get("reasons") or (say("no reason was given"),)
         yield from ((1, self.told.get(reason, reason) if ours else reason) for reason in reasons)
         # What the peer has said is not of the terms that we judged, so that its places do not stand in our tree.

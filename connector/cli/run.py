@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from connector.settings import Settings
 
+SHOWN_CHARACTERS = 80  # of a name that nobody has
+
 
 def run(*, common: Common | None = None) -> None:
     """Run the connector until SIGTERM or Ctrl-C; SIGHUP reads registry, keys and settings again."""
@@ -60,7 +62,7 @@ def check(*, common: Common | None = None) -> None:
     """Check the settings, keys, certificates and the registry, and report every mistake."""
     common = common or Common()
     settings = read_settings(common, look_at_files=True, contents=_mistakes)
-    if mistakes := _mistakes(settings, frozenset()) or _outdated(settings):
+    if mistakes := _mistakes(settings, frozenset()) or (*_outdated(settings), *_unknown(settings)):
         raise SettingsError(f"the settings at `{common.config}` cannot work", mistakes)
     if common.json:
         show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": []})
@@ -96,6 +98,18 @@ def _outdated(settings: Settings) -> tuple[str, ...]:
     remedy = "put what `/.well-known/participant.jsonld` of our running connector says there, and give it to our peers again"
     where = f"our self-description in `{settings.registry.directory}`"
     return tuple(f"{where} has `{old}` for `{name}`, and it is `{new}`; {remedy}" for name, (old, new) in pairs.items() if old != new)
+
+
+def _unknown(settings: Settings) -> tuple[str, ...]:
+    """Whom the settings name and nobody knows. A start leaves them out and says so: a participant may leave the registry at any time."""
+    from connector.adapters.registry import Registry
+
+    registry = Registry(settings.registry.directory)
+    remedy = f"put its self-description into `{settings.registry.directory}`, or take the name out"
+    strange = (name for name in settings.catalog.nested if registry.find(name) is None)
+    return tuple(
+        f"`catalog.nested` names `{name[:SHOWN_CHARACTERS]}`, which is no participant of the registry; {remedy}" for name in strange
+    )
 
 
 def _mistakes(settings: Settings, spoken: Set[str]) -> tuple[str, ...]:

@@ -261,8 +261,8 @@ class Event(Struct, frozen=True):
 class Explained(Struct, frozen=True):
     """What was decided about a process here, and why: the whole `decision`, the `terms` that it judged, in `plain` words too
     (`sentences` and `conditions`), how the other side's terms differed (`changes`) and what we offered `instead`, and who has ended or
-    stopped it (`refusal`: `by` us or peer, `code`, `reasons` and the same as data, `grounds`). None where there is none. `told` has
-    sentences of ours in the language that was asked for."""
+    stopped it (`refusal`: `by` us or peer, or None where a message of ours was answered by nobody, `code`, `reasons` and the same as data,
+    `grounds`). None where there is none. `told` has sentences of ours in the language that was asked for."""
 
     kind: str
     pid: str

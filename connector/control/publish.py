@@ -29,6 +29,9 @@ COUNTERS = ("auto-counter", "approve")
 # RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
 MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127}(?:[ \t]*;[\t -~]{0,200})?")
 
+# Control characters, ends of lines, and what turns the direction of text around: a catalog shows a title among others.
+NO_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -69,6 +72,7 @@ class Publishing:
         nothing has changed then. Agreements made before keep the terms they were made on, unless the operator says that the new ones
         are binding for them too; that stays so until the dataset is withdrawn."""
         offers = self._offers(manifest)
+        _demand_title(manifest.title)
         _demand_media_type(manifest.media_type, "/media_type")
         _demand_media_type(manifest.source.get("media_type"), "/source/media_type")
         kind = str(manifest.source.get("type", ""))
@@ -164,6 +168,13 @@ class Publishing:
             return Changes((Expect(Dataset, id, before.version),), deletes=((Dataset, id),), evidence=(evidence,))
 
         await self._journal.decide(step)
+
+
+def _demand_title(title: str) -> None:
+    """Raise InvalidRequest for a title that would not stand in one line of a catalog, in the order in which it is written."""
+    if (found := NO_LINE.search(title)) is not None:
+        character = f"the character U+{ord(found[0]):04X} at place {found.start() + 1}, which ends a line or controls how it is shown"
+        raise InvalidRequest(f"`title` has {character}; write it in one line, without control characters", pointer="/title")
 
 
 def _demand_media_type(said: object, pointer: str) -> None:

@@ -28,6 +28,15 @@ BODIES: list[type[Any]] = [
 # ---- what a call may say
 
 
+@pytest.mark.parametrize("shape", [shapes.Negotiate, shapes.OrderPull])
+def test_an_empty_purpose_is_a_mistake_that_says_what_would_be_right(shape: type[Any]):
+    for empty in ("", " \t"):
+        body = {"peer": "h", "dataset": "urn:d", "purposes": ["research", empty]} | ({"out": "/x"} if shape is shapes.OrderPull else {})
+        with pytest.raises(InvalidRequest, match="leave it out") as refused:
+            shapes.decode(orjson.dumps(body), shape)
+        assert refused.value.pointer == "/purposes/1"
+
+
 def test_a_body_is_read_with_its_defaults():
     read = shapes.decode(b'{"peer":"hospital","dataset":"urn:d"}', shapes.Negotiate)
     assert (read.peer, read.dataset, read.offer, read.policy, read.purposes, read.accept) == (

@@ -246,6 +246,13 @@ def test_a_peer_that_gave_strings_only_or_nothing_is_shown_as_well():
     assert "no reason was given" in lines(refusal=theirs | {"reasons": []})
 
 
+def test_a_message_that_nobody_took_is_why_a_process_stands_still_and_nobodys_refusal():
+    unanswered = {"by": None, "code": "no-answer", "reasons": ["the provider is not reached"], "grounds": []}
+    found = lines(decision=None, refusal=unanswered)
+    assert {"a message of ours was not taken by did:web:biopharma.example: no-answer", "the provider is not reached"} <= set(found)
+    assert not any(text.startswith("nothing was decided here") for text in found)
+
+
 def test_a_decision_of_which_little_was_kept_is_shown_as_far_as_it_goes():
     found = lines(decision={"result": "deny", "code": "POLICY_NOT_UNDERSTOOD", "reason": ["no"], "findings": []}, plain=None)
     assert "✗ deny POLICY_NOT_UNDERSTOOD" in [text.strip() for text in found]

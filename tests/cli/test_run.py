@@ -61,6 +61,17 @@ def test_a_self_description_that_peers_are_given_and_that_is_of_before_is_report
     assert command("check").code == 0, "whether ours is there is nobody's business but ours"
 
 
+def test_a_catalog_of_somebody_unknown_that_ours_is_to_point_to_is_reported(command: Command, home: Path):
+    settings = home / "connector.toml"
+    text = settings.read_text()
+    assert text.count("nested = []") == 1
+    settings.write_text(text.replace("nested = []", 'nested = ["hospital", "labb"]'))
+    ended = command("check")
+    assert ended.code == 1
+    assert "`catalog.nested` names `labb`, which is no participant of the registry; put its self-description into" in ended.err
+    assert "names `hospital`" not in ended.err
+
+
 @pytest.mark.parametrize("name", ["check", "run"])
 def test_mistakes_in_fields_and_in_files_are_one_round(command: Command, home: Path, name: str):
     """Each line of the answer is a mistake of its own, and each mistake is there once."""

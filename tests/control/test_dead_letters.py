@@ -58,6 +58,8 @@ async def test_what_nobody_takes_in_its_time_is_a_dead_letter_that_an_operator_s
     assert (stored.state, stored.in_flight) == ("STARTED", None), "whether the peer has seen it is unknown: the state stays"
     view = await hurried.us.asked("GET", f"/transfers/{process.pid}")
     assert (view["code"], view["ended_by"], view["suspended_by"]) == ("no-answer", None, "us"), "who gave no answer has refused nothing"
+    explained = (await hurried.us.asked("GET", f"/transfers/{process.pid}/decision"))["refusal"]
+    assert (explained["by"], explained["code"], explained["reasons"]) == (None, "no-answer", view["reasons"])
     await hurried.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
     done = await hurried.us.state(T, process.pid, "SUSPENDED")
     assert (done.detail["code"], done.detail["reasons"]) == ("operator", ["maintenance"]), "what failed before is no reason any more"

@@ -313,6 +313,16 @@ async def test_withdrawals_that_cross_are_one_withdrawal(at: Desk):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("title", ["two\nlines", "a\x1b[31mred", "nul\x00", "\x9bcsi", "next\u2028line", "turned \u202egpj.exe"], ids=ascii)
+async def test_a_title_is_one_line_of_what_is_written(at: Desk, title: str):
+    answer = await put(at, OPEN, title=title)
+    assert (answer.status, answer.json["pointer"]) == (400, "/title"), answer.body
+    assert "write it in one line" in answer.json["detail"]
+    assert (await at.us.manage("GET", f"/datasets/{quoted(D)}")).status == 404
+    assert (await put(at, OPEN, title="Herzfrequenzen “ä” — 心率 \U0001f493\u200d")).status == 201
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "said", [5, "", "csv", "text/", "text/csv\r\nX-Forged: yes", "text/csv\n", "text/\u00e4", "a/b/c", ["text/csv"], "x/" + "y" * 300]
 )
