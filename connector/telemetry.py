@@ -209,7 +209,9 @@ class Log:
         self._level, self._format, self._out = LEVELS[level], fmt, out
 
     def debug(self, event: str, **fields: Any) -> None:
-        self._write("debug", event, fields)
+        """As the others; each message has its lines, which nearly nobody wants."""
+        if self._level <= LEVELS["debug"]:
+            self._write("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
         self._write("info", event, fields)

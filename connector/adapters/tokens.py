@@ -94,8 +94,14 @@ class RegistryIdentity:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != SCHEME.lower():
             raise Unauthenticated("the `Authorization` header is not of scheme `Bearer`")
-        now = self._clock.now()
-        kid, claims = open(token, lambda kid: self._key(kid, now).public, TYP)
+        now, key = self._clock.now(), None
+
+        def public(kid: str) -> bytes:
+            nonlocal key
+            key = self._key(kid, now)
+            return key.public
+
+        kid, claims = open(token, public, TYP)
         issuer = kid.partition("#")[0]
         if claims.get("iss") != issuer:
             raise Unauthenticated("the token's `iss` is not the participant whose key signed it")
@@ -108,7 +114,7 @@ class RegistryIdentity:
             raise Unauthenticated(f"{before}; send a fresh one, and if it is one compare the clocks of both sides")
         if not self._used.take(issuer, claims["jti"], ends + SKEW_SECONDS, now):
             raise Unauthenticated("the token was used before; send a fresh one for each request")
-        participant, key = self._members.find(issuer), self._members.key(kid)
+        participant = self._members.find(issuer)
         if participant is None or key is None:
             raise Unauthenticated("the token's issuer is not a participant of our registry")
         until = now + self._claims_seconds

@@ -67,10 +67,7 @@ class Trust:
 
         self._files = OfFiles("egress.certificate", [each for each in files if each is not None], make, self._changed)
         self._vouching = self._loading
-
-    def now(self) -> ssl.SSLContext:
-        """The context of connections from now on."""
-        return self._files.now()
+        self.now = self._files.now  # the context of connections from now on
 
     def renew(self) -> bool:
         """See `OfFiles.renew`."""
