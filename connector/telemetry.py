@@ -74,6 +74,7 @@ CLOSING_ANSWERED = "closing-answered"  # our answer to a closing of the other si
 CLOSING_TOLD = "closing-told"  # the other side has our closing, or has refused it for good
 DISPUTE_SETTLED = "dispute-settled"  # an operator has ended the dispute about an account
 CREDIT_RELEASED = "credit-released"  # an operator has written off what a transfer had not signed for when it ended
+EXPORTED = "evidence-exported"  # how many entries of an agreement an export has, and which
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
@@ -83,7 +84,7 @@ WHATS = (
     STATEMENT, STATEMENT_AGREED, STATEMENT_DISPUTED, CLOSING, CLOSING_TAKEN, CLOSING_REFUSED,
     CLOSING_ANSWERED, CLOSING_TOLD, DISPUTE_SETTLED,
     CREDIT_RELEASED, REQUEST, MANIFEST_ACCEPTED, RECEIPT_SIGNED, LEG, RECEIPT_ACKNOWLEDGED, LEDGER_BEGUN, WITNESSED,
-    CONTRADICTED, UNANSWERED,
+    CONTRADICTED, UNANSWERED, EXPORTED,
 )  # fmt: skip
 
 registry = CollectorRegistry()

@@ -20,6 +20,7 @@ from connector.metering.content import digest_of_json, write_bytes
 from connector.ports import Act, Approver, Ids
 from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
 
+FORM = "evidence"  # in the detail of a fact the version of evidence files that are written of it; else one could pass for an older one
 NTH, FACTS = "nth", "facts"  # in the detail of a fact its number among those of its process; in that of the process the last of these
 NOTHING: Mapping[str, Any] = {}
 
@@ -141,7 +142,7 @@ def _numbered(
     last = before.get(FACTS, 0)
     facts, more = [], {"digests": digests} if digests else NOTHING
     for number, each in enumerate(evidence, last + 1):
-        facts.append(each.saying({NTH: number, **more}))
+        facts.append(each.saying({NTH: number, FORM: 3, **more}))
         more = NOTHING
     return tuple(facts), {**detail, FACTS: last + len(facts)}
 

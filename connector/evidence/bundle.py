@@ -1,9 +1,10 @@
-"""Writes an evidence file line by line, with what its exporter signs of it, its end and its seal, and keeps nothing of it. Pure."""
+"""Writes an evidence file line by line, with what its exporter counts and signs of it, end and seal, and keeps nothing of it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, ClassVar, Final, Self
 
 from connector.evidence.members import FORMAT, VERSION, write
@@ -12,6 +13,10 @@ from connector.metering import claims as read
 from connector.metering.content import write_bytes
 
 ATTESTATION: Final[read.Table] = {"iss": read.did, "iat": read.number, "lines": read.digest}
+
+
+COUNT: Final = "evidence-exported"  # the name of the fact that counts (`connector.telemetry`, which a verifier does without)
+FORM: Final = "evidence"  # in the detail of a numbered fact: the version of the files that its program writes (`control.steps`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,33 @@ class Attestation:
     def of(cls, claims: Mapping[str, Any]) -> Self:
         """Read the claims of an attestation. Raises MeterRefused."""
         return cls(*read.read(claims, ATTESTATION).values())
+
+
+class Counting:
+    """The entries of a file, taken in its order by their leaf hashes (RFC 6962), with nothing of them kept.
+
+    Whoever has the exporter's key can attest a file that lacks some. But the last entry of a file is one of the ledger, under its signed
+    checkpoint, and has number and hash of all others: who leaves one out would have to keep a ledger that says so falsely, for ever and
+    before all to whom it shows its checkpoints. The hash stands in the entry itself, and so outlives the detail.
+    """
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self._hashed = sha256()
+
+    def take(self, leaf: bytes) -> None:
+        """The next entry."""
+        self.entries += 1
+        self._hashed.update(leaf)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the leaf hashes so far, one after the other."""
+        return self._hashed.digest()
+
+    def detail(self, sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The detail of the count, which is of the first `sizes` entries of the exporter's logs, by their origins."""
+        return {"entries": self.entries, "logs": dict(sizes)}
 
 
 class Bundle:

@@ -70,7 +70,7 @@ def _entries(one: Told, other: Told) -> Iterator[str]:
     names = {process.pid: name for told in (one, other) for name, process in told.processes.items()}
     kept = [{process.pid for process in told.processes.values()} for told in (one, other)]
     for log in sorted({log for log, _ in one.standing.keys() | other.standing.keys()}):
-        size = min(next((size for each, size, _ in told.through if each == log), 0) for told in (one, other))
+        size = min(told.reach(log) for told in (one, other))
         for here, there, known, where in ((one, other, kept[1], "first"), (other, one, kept[0], "second")):
             alone: dict[str, list[int]] = {}
             for (of, index), pid in sorted(here.standing.items()):

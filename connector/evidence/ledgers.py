@@ -51,6 +51,7 @@ class Fact:
     move: str | None
     detail: Mapping[str, Any] | None
     member: Member
+    digest: str | None = None
 
     @property
     def code(self) -> str | None:
@@ -71,7 +72,9 @@ class Ledgers:
     not known here, by whose they are. `answers` of the provider with data are proven to be its own, `asked` of them with the requests of
     the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over. `requests` of the
     consumer for data, and answers of its `sinks`, are proven to be its own: of which transfer, and when (POSIX seconds). `numbered` are
-    the pids of processes of which no fact is missing before another one, `dated` is the latest instant that another has signed."""
+    the pids of processes of which no fact is missing before another one, `dated` is the latest instant that another has signed. `leaves`
+    are the hashes of the entries in the order of the file; `counted` says at which place (log, index) the exporter's ledger has how many
+    they are, among the first so many entries of its logs."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -97,6 +100,8 @@ class Ledgers:
     bases: set[str] = field(default_factory=set)
     numbered: set[str] = field(default_factory=set)
     dated: float = float("-inf")
+    leaves: list[bytes] = field(default_factory=list)
+    counted: tuple[str, int, int, Mapping[str, int]] | None = None
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 
@@ -265,7 +270,7 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
             case.fault("entry-foreign", member, "/pid")
         elif (entry := _body(case, found, flows, member)) is not None:
             try:
-                verify_inclusion(leaf_hash(entry), index, newest.size, _hashes(said["proof"]), newest.root)
+                verify_inclusion(leaf := leaf_hash(entry), index, newest.size, _hashes(said["proof"]), newest.root)
             except ProofRefused as refused:
                 code = "entry-index" if refused.code == "index-outside" else refused.code
                 case.refused(code, refused.message, member, "/proof")
@@ -275,6 +280,7 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
             before[str(said["pid"])] = sequence
             sequences.add(sequence)
             places[index] = sequence, member
+            found.leaves.append(leaf)
             found.standing[log, index] = str(said["pid"])
     for log, places in standing.items():
         found.entries[log] = sorted(places)
@@ -339,9 +345,9 @@ def _fact(case: Case, found: Ledgers, at: Member) -> bool:
     else:
         _digests(found, str(fact["pid"]), int(said["sequence"]), said["detail"])
     detail = None if said["detail"] is None else _detail(said["detail"])
-    state, move = (each if isinstance(each := fact[name], str) else None for name in ("state", "move"))
+    state, move, digest = (each if isinstance(each := fact[name], str) else None for name in ("state", "move", "digest"))
     known = found.facts.setdefault(str(fact["pid"]), [])
-    known.append(Fact(int(said["sequence"]), float(fact["at"]), str(fact["what"]), state, move, detail, at))
+    known.append(Fact(int(said["sequence"]), float(fact["at"]), str(fact["what"]), state, move, detail, at, digest))
     return True
 
 

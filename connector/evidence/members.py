@@ -9,7 +9,8 @@ decision      a stored decision about the negotiation or a transfer
 invoice       what is owed, where the agreement has prices
 checkpoint    a signed note of a ledger: the exporter's newest, those that witnesses have cosigned, those of the counterparty
 manifest, receipt, ack, statement, closing, closing-ack    signed objects (JWS), verbatim
-entry         an entry of the exporter's ledger with its proof: its body, or the digest of the signed object that it is
+entry         an entry of the exporter's ledger with its proof: its body, or the digest of the signed object that it is; the last is the
+              count of all others (from version 3 on)
 consistency   the proof that an older checkpoint of the exporter's ledger is the beginning of the newest
 attestation   the exporter's signature (JWS) over all lines before it: that they are all that it has of the agreement (from version 2 on)
 end           how many members there are of each kind
@@ -33,8 +34,9 @@ from connector.metering.content import read_bytes
 from connector.metering.counts import COUNTED
 
 FORMAT: Final = "https://w3id.org/qiao/v1/evidence"
-VERSION: Final = 2
+VERSION: Final = 3
 UNATTESTED: Final = 1  # the version whose files end without an attestation
+COUNTED_FROM: Final = 3  # from this version on the last entry is a count of all others
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024  # a policy, or the decision about one; a receipt has 1 KB
 SIZE_MAX: Final = 2**53 - 1
 YEAR_10000: Final = 253_402_300_800  # in POSIX seconds: RFC 3339 says no later instant

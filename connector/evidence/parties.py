@@ -27,7 +27,7 @@ def _header(case: Case) -> None:
     said, agreed = case.header.value, case.agreement.value
     if said["format"] != FORMAT:
         case.fault("format-other", case.header, "/format")
-    if said["version"] not in (UNATTESTED, VERSION):
+    if not UNATTESTED <= said["version"] <= VERSION:
         case.fault("version-other", case.header, "/version")
     if said["agreement"] != agreed["id"]:
         case.fault("agreement-other", case.agreement, "/id")

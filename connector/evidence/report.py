@@ -120,8 +120,15 @@ class Told:
     sinks: tuple[tuple[str, int], ...] = ()  # of the consumer, whose signed answers the provider has on record: the provider's pid, when
     taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
     attested: int | None = None  # when the exporter has signed that the file is all that it has
+    counted: tuple[str, int, int, Mapping[str, int]] | None = None  # log and index of the count, its entries, of how much of each log
     standing: Mapping[tuple[str, int], str] = field(default_factory=dict)  # log and index of each entry, the exporter's pid of its process
     processes: Mapping[str, Process] = field(default_factory=dict)  # by what both sides call them
+
+    def reach(self, log: str) -> int:
+        """Of how many entries of a log of the exporter the file has all that are about the agreement."""
+        if self.counted is not None:
+            return self.counted[3].get(log, 0)
+        return next((size for each, size, _ in self.through if each == log), 0)
 
     @property
     def counts(self) -> Counts:
@@ -211,6 +218,7 @@ def _told(told: Told) -> dict[str, Any]:
         "flows": [flow.to_json() for flow in told.flows],
         "provider_only_bytes": told.alone,
         "attested": None if told.attested is None else rfc3339(told.attested),
+        "counted": None if told.counted is None else dict(zip(("log", "index", "entries"), told.counted, strict=False)),
         "entries": told.entries,
         "erased": told.erased,
         "through": [{"log": log, "size": size, "last": last} for log, size, last in told.through],
@@ -263,5 +271,8 @@ def _said(told: Told) -> Iterator[str]:
         yield f"Up to where: {log} as it was signed with {size} entries{where}{when}. What came later is not in the file."
     if told.attested is not None:
         yield f"Attested: {told.by} has signed at {rfc3339(told.attested)} that this is all that it has of the agreement up to there."
+    if told.counted is not None:
+        log, index, entries, _ = told.counted
+        yield f"Counted: entry {index} of {log} says that these {entries} entries are all of the agreement up to there."
     for by, size, count, at in told.witnesses:
         yield f"Witnessed: {by} has cosigned the ledger with {size} entries at {rfc3339(at)}, which are {count} of those in the file."

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
-from connector.evidence.bundle import Attestation
+from connector.evidence.bundle import COUNT, FORM, Attestation, Counting
 from connector.evidence.case import AHEAD_SECONDS, Case, Trust
 from connector.evidence.flows import Flow, Flows
-from connector.evidence.ledgers import Ledgers
-from connector.evidence.members import BEFORE, PLACES, UNATTESTED, Finding, Member, finding, read
+from connector.evidence.ledgers import Fact, Ledgers
+from connector.evidence.members import BEFORE, COUNTED_FROM, PLACES, UNATTESTED, Finding, Member, finding, read
 from connector.evidence.report import ClosingTold, FlowTold, Process, Report, Told, rfc3339
 from connector.evidence.sealed import Altered, unsealed
 from connector.metering.closing import instant_of, seconds_of
@@ -46,6 +46,7 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
     held.check(case, logs, signed)
     private.check(case)
     _strangers(case, logs)
+    _counted(case, logs)
     attested = _attested(case, body)
     return Report(
         tuple(found[:FINDINGS_MAX]),
@@ -106,6 +107,54 @@ def _attested(case: Case, body: bytes) -> int | None:
     return int(read.value.issued) if same and then else None
 
 
+def _counted(case: Case, found: Ledgers) -> None:
+    """Whether the ledger counts just the entries of the file. Where something else is wrong with them no count is looked at. The count
+    itself is none of what is told of entries: each export writes it, and nobody can have cosigned it yet."""
+    version = case.header.value["version"]
+    facts = [fact for each in found.facts.values() for fact in each]
+    if version < COUNTED_FROM:
+        if any(fact.what == COUNT or _is_of_now(fact) for fact in facts):
+            case.fault("version-older", case.header, "/version", version=version, least=COUNTED_FROM)
+        return
+    entries = case.of("entry")
+    last = next((fact for fact in facts if entries and fact.member is entries[-1]), None)
+    if any(not each.accuses for each in case.found):
+        return
+    if last is None or last.what != COUNT or last.member.value["pid"] != case.agreement.value["id"]:
+        case.fault("count-missing", entries[-1] if entries else None)
+        return
+    counting = Counting()
+    for leaf in found.leaves[:-1]:
+        counting.take(leaf)
+    said, sizes = last.detail or {}, _sizes(last)
+    if (said.get("entries"), last.digest) != (counting.entries, counting.digest.hex()):
+        case.fault("count-other", last.member, "/body", said=_number(said.get("entries")), found=counting.entries)
+    if last.at != case.header.value["at"]:
+        case.fault("count-time", last.member, "/body")
+    place = str(last.member.value["log"]), int(last.member.value["index"])
+    del found.standing[place]
+    found.entries[place[0]].remove(place[1])
+    found.last = max((fact.at for fact in facts if fact is not last), default=float("-inf"))
+    if any(index >= sizes.get(log, 0) for log, index in found.standing):
+        case.fault("count-size", last.member, "/detail")
+    found.counted = (*place, counting.entries, sizes)
+
+
+def _is_of_now(fact: Fact) -> bool:
+    """Whether a fact was written by a program whose files end with a count."""
+    form = (fact.detail or {}).get(FORM)
+    return isinstance(form, int) and form >= COUNTED_FROM
+
+
+def _sizes(fact: Fact) -> dict[str, int]:
+    logs = (fact.detail or {}).get("logs")
+    return {log: size for log, size in logs.items() if isinstance(size, int)} if isinstance(logs, dict) else {}
+
+
+def _number(value: object) -> object:
+    return value if isinstance(value, int) else "no"
+
+
 def _strangers(case: Case, logs: Ledgers) -> None:
     """Whoever is in the file without having said anything in it does not belong there."""
     known = {case.provider, case.consumer, *(each.by for each in logs.cosigned)}
@@ -150,6 +199,7 @@ def _told(case: Case, signed: Flows, logs: Ledgers, attested: int | None) -> Tol
         sinks=tuple(logs.sinks),
         taken_over=tuple(logs.taken_over),
         attested=attested,
+        counted=logs.counted,
         standing=logs.standing,
         processes=_processes(case, logs),
     )
@@ -254,15 +304,27 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: 
     word = "nobody has signed that they are"
     if attested is not None:
         word = f"it has signed at {rfc3339(attested)} that they are, which is its word"
-    moved = {pid for pid, facts in logs.facts.items() if any(fact.state is not None for fact in facts)}
-    before = ", but no message before one that is there, as they are numbered" if moved and moved <= logs.numbered else ""
-    texts.append(
-        f"that these are all transfers of the agreement, and all entries about it: {case.exporter} may have left out some, such as how"
-        f" something ended{before}; {word}, and its other exports and that of {case.counterparty} show"
-    )
+    texts.append(_left_out(case, logs, word))
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
+
+
+def _left_out(case: Case, logs: Ledgers, word: str) -> str:
+    """What may be missing, where `word` says who has signed that nothing is."""
+    all_of_it = "that these are all transfers of the agreement, and all entries about it"
+    if logs.counted is not None:
+        log, index, entries, _ = logs.counted
+        return (
+            f"{all_of_it}, by more than the ledger of {case.exporter}, where entry {index} of {log} counts just these {entries}: a ledger"
+            f" that says so falsely says it for ever; {word}, and its other exports and that of {case.counterparty} show"
+        )
+    moved = {pid for pid, facts in logs.facts.items() if any(fact.state is not None for fact in facts)}
+    before = ", but no message before one that is there, as they are numbered" if moved and moved <= logs.numbered else ""
+    return (
+        f"{all_of_it}: {case.exporter} may have left out some, such as how something ended{before}, as a file of version"
+        f" {case.header.value['version']} has no count of them; {word}, and its other exports and that of {case.counterparty} show"
+    )
 
 
 def _set_back(case: Case, logs: Ledgers) -> Iterator[str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
 from nacl.bindings import crypto_sign
 
 from connector import telemetry
-from connector.errors import NotFound
-from connector.evidence.bundle import Attestation
+from connector.errors import NotFound, StoreError
+from connector.evidence.bundle import Attestation, Counting
 from connector.ledger.reading import log_of, prove_inclusion, read_entry
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.ledger.witness import Witness
@@ -19,7 +19,7 @@ from connector.merkle import checkpoints, cose, notes
 from connector.metering.dating import SET_SECONDS
 from connector.ports import Clock, Identity, Peer, Store
 from connector.ports.ledger import Anchor
-from connector.records import Changes, Evidence
+from connector.records import Agreement, Changes, Conflict, Evidence
 from connector.records.ledger import Log, Place
 from connector.signatures import jws
 from connector.signatures.jws import SIGNATURE_BYTES, SigningKey
@@ -41,7 +41,7 @@ class Book:
         holder: str,
     ) -> None:
         self.store = store
-        self._clock = clock
+        self._clock, self._commit = clock, commit
         self._key = key
         self.sequencer = Sequencer(store, commit, clock, identity, anchor, lambda log: signer_of(key(), log), origin, holder)
         self._own = own = identity.own.id
@@ -122,6 +122,16 @@ class Book:
         have."""
         key = self._key()
         return lambda lines: jws.sign(Attestation(self._own, int(at), lines).claims(), key, Attestation.TYP)
+
+    async def counted(self, agreement: Agreement, counting: Counting, sizes: Mapping[str, int], at: float) -> Place:
+        """Put on record (POSIX seconds `at`) which entries an export of an agreement has, all that there are among the first `sizes` of our
+        logs; returns where that stands. Raises StoreError: without it nothing would show what a file lacks."""
+        about = None, agreement.id, agreement.peer, None, at
+        fact = Evidence(telemetry.EXPORTED, *about, digest=counting.digest, detail=counting.detail(sizes))
+        rows = await self._commit(Changes(evidence=(fact,)))
+        if isinstance(rows, Conflict):
+            raise StoreError("the count of an export cannot be put on record")
+        return await self.index_of(rows[0].sequence)
 
     def behind(self) -> bool:
         """See the port."""

@@ -1,7 +1,8 @@
 """What there is of an agreement, as an evidence file: read from the store page by page, proven in the ledger, and written as it is read.
 
-What is said of accounts is read first, then everything that is on record is numbered, and the file ends with the checkpoint of that
-moment: so whatever the file says of itself is in it. What comes meanwhile is for the next export.
+What is said of accounts is read first, then everything that is on record is numbered: so whatever the file says of itself is in it. What
+comes meanwhile is for the next export. The entries are counted, the ledger gets the count as one more, and the file has this as its last,
+and the checkpoint over it: so what is left out of a file shows.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import orjson
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound
-from connector.evidence.bundle import Bundle
+from connector.evidence.bundle import Bundle, Counting
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
+from connector.ledger.reading import read_entry
 from connector.merkle import checkpoints, notes
 from connector.metering.closing import Closing, ClosingAck
 from connector.metering.content import digest_of, write_bytes
@@ -27,7 +29,7 @@ from connector.metering.objects import Ack, Manifest, Receipt, digest, manifest_
 from connector.metering.statements import Statement
 from connector.ports import Clock, Identity, Participant, Store
 from connector.records import Agreement
-from connector.records.ledger import Entry, Log, Witnessed
+from connector.records.ledger import Entry, Log, Place, Witnessed
 from connector.records.metering import Metered, Receipted
 from connector.signatures import jws
 
@@ -48,9 +50,11 @@ Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Ledger:
-    """Our logs at one moment: each with its signed checkpoint and what is proven with it; and what others have seen of them."""
+    """Our logs at one moment: each with its signed checkpoint and what is proven with it; how many entries of each are looked through; and
+    what others have seen of them."""
 
     logs: Mapping[int, tuple[Log, str, int]]  # by number: the log, its note, the size that this signs for
+    through: Mapping[int, int]
     seen: tuple[Witnessed, ...]
     proving: Proving
 
@@ -82,6 +86,11 @@ class _Told:
         """All transfers, those too of which only the account is left."""
         return sorted(self.transfers.keys() | self.accounts.keys())
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What entries of the agreement are about: its negotiation, itself (statements of periods, closings), its transfers."""
+        return (self.agreement.negotiation, self.agreement.id, *self.pids)
+
 
 class Exports:
     """Writes evidence files. `invoiced` gives the invoice of an agreement as JSON, None where it has no prices."""
@@ -101,7 +110,15 @@ class Exports:
             ledger, before = await self._numbered(seen), told
             told = await self._told(await self._store.agreement(id) or agreement)
             if (told.agreement, told.negotiation, told.transfers) == (before.agreement, before.negotiation, before.transfers):
-                return self._lines(before, ledger)
+                break
+        at = self._clock.now()
+        counting = Counting()
+        for pid in before.subjects:
+            async for _, entry in self._entries(pid, ledger):
+                counting.take(entry.leaf)
+        sizes = {log.origin: ledger.through[number] for number, (log, _, _) in ledger.logs.items()}
+        counted = await self._book.counted(agreement, counting, sizes, at)
+        return self._lines(before, await self._shown(seen, ledger.through, counted), counted, at)
 
     async def _told(self, agreement: Agreement) -> _Told:
         accounts = {account.transfer: account for account in await self._store.metered_of(agreement.id)}
@@ -126,15 +143,30 @@ class Exports:
             last = rows[-1][0] if rows else last
         if last and (not logs or last > logs[-1].sequence):
             await self._book.index_of(last)
+        return await self._shown(seen)
+
+    async def _shown(self, seen: tuple[Witnessed, ...], through: Mapping[int, int] | None = None, beyond: Place | None = None) -> _Ledger:
+        """Our logs by their newest checkpoints, over the entry `beyond` too. Looked through they are as far as these go, or as before."""
         found = {}
         for each in await self._store.logs():
             if each.size:
-                log, note = await self._book.shown(each.origin, beyond=each.size - 1)
+                more = beyond.index if beyond is not None and beyond.origin == each.origin else each.size - 1
+                log, note = await self._book.shown(each.origin, beyond=more)
                 found[log.number] = log, note, size_of(note)
-        return _Ledger(found, seen, Proving(self._store))
+        sizes = {number: size for number, (_, _, size) in found.items()} if through is None else through
+        return _Ledger(found, sizes, seen, Proving(self._store))
 
-    async def _lines(self, told: _Told, ledger: _Ledger) -> AsyncIterator[bytes]:
-        bundle, agreement, at = Bundle(), told.agreement, self._clock.now()
+    async def _entries(self, pid: str, ledger: _Ledger) -> AsyncIterator[tuple[int, Entry]]:
+        """The entries about a process, or about the agreement itself, and the numbers of their logs."""
+        after = 0
+        while page := await self._store.entries_of(pid, after, PAGE):
+            for number, entry in page:
+                if entry.index < ledger.through.get(number, 0):
+                    yield number, entry
+            after = page[-1][1].sequence
+
+    async def _lines(self, told: _Told, ledger: _Ledger, counted: Place, at: float) -> AsyncIterator[bytes]:
+        bundle = Bundle()
         attest = self._book.attesting(at)
         for line in self._head(bundle, told, ledger, at):
             yield line
@@ -142,19 +174,19 @@ class Exports:
         for row in ledger.ours_seen:
             async for line in writing.continued(row.note):
                 yield line
-        for pid in (agreement.negotiation, agreement.id, *told.pids):  # about the agreement itself: statements of periods, closings
-            after = 0
-            while page := await self._store.entries_of(pid, after, PAGE):
-                for number, entry in page:
-                    async for line in writing.entry(pid, number, entry):
-                        yield line
-                    await asyncio.sleep(0)  # half a millisecond of work for each: nobody else has to wait for all of them
-                after = page[-1][1].sequence
+        for pid in told.subjects:
+            async for number, entry in self._entries(pid, ledger):
+                async for line in writing.entry(pid, number, entry):
+                    yield line
+                await asyncio.sleep(0)  # half a millisecond of work for each: nobody else has to wait for all of them
             account = told.accounts.get(pid)
             if account is not None and account.receipt and digest(account.receipt) not in writing.written:
                 for each in await self._store.receipts(pid):  # what the counterparty had kept for us, and our ledger has not
                     for line in writing.receipted(pid, each):
                         yield line
+        log = next(log for log, _, _ in ledger.logs.values() if log.origin == counted.origin)
+        async for line in writing.entry(told.agreement.id, log.number, await read_entry(self._store, log, counted.index)):
+            yield line
         yield bundle.add("attestation", {"jws": attest(bundle.sha256)})
         yield bundle.close()
 
@@ -191,8 +223,6 @@ class _Writing:
     async def entry(self, pid: str, number: int, entry: Entry) -> AsyncIterator[bytes]:
         """An entry of the log `number`, with the object that it is, and with the proof that the checkpoint in that is one of our log."""
         log, _, size = self._ledger.logs[number]
-        if entry.index >= size:
-            return
         text, kind = entry.body.decode(), kind_of(entry.body)
         if kind is not None:
             for line in self.object(kind, pid, text):

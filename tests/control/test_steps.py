@@ -115,7 +115,7 @@ def test_a_refusal_is_explained_on_both_sides():
     assert (message["code"], message["reason"]) == ("X", ["because"])
     after = saved(changes)
     assert (after.detail["code"], after.detail["reasons"], after.detail["ended_by"]) == ("X", ["because"], "us")
-    assert changes.evidence[-1].detail == {"code": "X", "reasons": ["because"], "nth": 1}
+    assert changes.evidence[-1].detail == {"code": "X", "reasons": ["because"], "nth": 1, "evidence": 3}
 
 
 def test_waiting_for_an_operator_is_put_on_record_once_and_has_its_deadline():
@@ -198,7 +198,7 @@ def test_the_first_fact_of_a_step_holds_the_digests_of_what_the_step_has_put_on_
     (agreement,) = [each for each in changes.saves if isinstance(each, Agreement)]
     digests = {"decision": write_bytes(digest_of(decision)), "agreement": write_bytes(digest_of(agreement.document))}
     first, *others = changes.evidence
-    assert first == replace(note, detail={"code": "x", "digests": digests, "nth": 1})
+    assert first == replace(note, detail={"code": "x", "digests": digests, "nth": 1, "evidence": 3})
     assert [each.what for each in others] == [telemetry.SENT]
     assert "digests" not in others[0].detail
     begun = steps().changes(None, Reaction(before, Act(Move.CONTRACT_OFFER)), NOW)
@@ -212,7 +212,7 @@ def test_a_decision_that_changes_alone_is_a_fact_and_what_is_as_it_was_is_none()
     (told,) = steps().changes(before, Reaction(after), NOW, ask=False).evidence
     assert (told.what, told.detail) == (
         telemetry.DECIDED_AGAIN,
-        {"digests": {"decision": write_bytes(digest_of({"result": "deny"}))}, "nth": 1},
+        {"digests": {"decision": write_bytes(digest_of({"result": "deny"}))}, "nth": 1, "evidence": 3},
     )
     (ended,) = steps().end(after, "DENIED", "no", NOW, stored=before).evidence
     assert ended.detail["digests"] == told.detail["digests"], "a transfer that ends by a new decision is bound to that"

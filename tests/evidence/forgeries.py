@@ -139,6 +139,12 @@ def swapped(kind: str) -> Forge:
     return forge
 
 
+def _without_end(draft: Draft) -> None:
+    """How the transfer ended is left out, and it is said to run."""
+    del draft.members[draft.place("entry", -2)]
+    draft.one("transfer")["state"] = "STARTED"
+
+
 def dropped(kind: str, number: int) -> Forge:
     """An object that is gone, with its entry."""
 
@@ -289,7 +295,11 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("no header", "header-first", drop("evidence")),
     ("two headers", "header-first", twice("evidence")),
     ("another format", "format-other", put("evidence", format="https://example.org/x")),
-    ("a version to come", "version-other", put("evidence", version=3)),
+    ("a version to come", "version-other", put("evidence", version=4)),
+    ("a file that is called an older one", "version-older", put("evidence", version=2)),
+    ("a file without its count", "count-missing", drop("entry", -1)),
+    ("an entry that its exporter leaves out at the end", "count-other", _without_end),
+    ("a count of another export", "count-time", put("evidence", at=NOW + 61)),
     ("entries that are taken out by who has no key", "attestation-other", attested_before(drop("entry", 4))),
     ("a transfer that is taken out with all that is of it, by who has no key", "attestation-other", attested_before(without_transfer)),
     ("a file that nobody has signed", "attestation-missing", lambda draft: setattr(draft, "attest", False)),
@@ -401,7 +411,7 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("a stage whose name is none", "checkpoint-stage", lined("stage one", "stage two words")),
     ("a checkpoint by a stranger", "signature-untrusted", put("checkpoint", note=note_over([b"x" * 32], by=KEYS[STRANGER]))),
     ("another root in a checkpoint", "signature-invalid", _other_root),
-    ("another size in a checkpoint", "signature-invalid", lambda draft: _replaced(draft, "checkpoint", "note", "\n14\n", "\n15\n")),
+    ("another size in a checkpoint", "signature-invalid", lambda draft: _replaced(draft, "checkpoint", "note", "\n15\n", "\n16\n")),
     ("a checkpoint that is none", "note-separator", put("checkpoint", note="x\n")),
     ("no newest checkpoint", "entry-index", drop("checkpoint")),
     ("no checkpoint of the ledger", "entry-log", lambda draft: (draft.drop("checkpoint"), draft.drop("checkpoint"))),
@@ -615,7 +625,10 @@ LIES: list[tuple[str, str, Story]] = [
         "signature-untrusted",
         Story({"receipt 2": other(ledger=note_over([], CONSUMER, KEYS[STRANGER]))}),
     ),
-    ("a ledger that forks under an ack", "checkpoint-forked", Story({"ack 2": other(ledger=note_over([leaf_hash(b"x")] * 14))})),
+    ("a ledger that forks under an ack", "checkpoint-forked", Story({"ack 2": other(ledger=note_over([leaf_hash(b"x")] * 15))})),
+    ("a count of fewer entries", "count-other", Story(counted={"entries": 12})),
+    ("a count of less of the ledger", "count-size", Story(counted={"logs": {LOGS[PROVIDER]: 13}})),
+    ("a count of another ledger", "count-size", Story(counted={"logs": {"x": 99}})),
     ("a ledger that was longer once", "checkpoint-absent", Story({"ack 2": other(ledger=note_over([leaf_hash(b"x")] * 99))})),
     (
         "a ledger that was rewritten after it was cosigned",

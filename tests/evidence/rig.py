@@ -15,7 +15,7 @@ import orjson
 import rfc8785
 
 from connector.dsp.messages import Kind, Move
-from connector.evidence.bundle import Attestation
+from connector.evidence.bundle import COUNT, Attestation, Counting
 from connector.evidence.members import FORMAT, VERSION
 from connector.evidence.sealed import sealed
 from connector.evidence.verify import verify
@@ -121,6 +121,7 @@ class Story:
     finalized: str = "FINALIZED"  # the state in which the provider is when it says so
     closings: tuple[Closing, ...] = ()  # in the order in which they come to the provider's ledger; the first of them counts
     answers: tuple[ClosingAck, ...] = ()  # to them
+    counted: dict[str, Any] = field(default_factory=dict)  # what the ledger's count of all says otherwise
 
     def changed(self, name: str, value: Any) -> Any:
         return self.change.get(name, lambda each: each)(value)
@@ -191,6 +192,13 @@ class Story:
         for place, body in self.rewritten.items():
             entries[place] = (body, entries[place][1], entries[place][2] | {"body": body.decode()})
 
+        subjects = NEGOTIATION, AGREEMENT, TRANSFER, LATER
+        counting, places = Counting(), len(entries)
+        for body, pid, _ in entries:
+            if pid in subjects:
+                counting.take(leaf_hash(body))
+        sizes, about = counting.detail({LOGS[PROVIDER]: places}), (COUNT, None, AGREEMENT, CONSUMER, None, NOW + 60)
+        put(Evidence(*about, digest=counting.digest, detail=sizes | self.counted))
         newest = ledger()
         members: list[tuple[str, dict[str, Any]]] = [
             (
@@ -215,7 +223,7 @@ class Story:
                 ("consistency", {"log": LOGS[PROVIDER], "old": old, "size": size, "proof": hashes(consistency(old, size, nodes))})
             )
         for index, (body, pid, more) in enumerate(entries):
-            if pid not in (NEGOTIATION, AGREEMENT, TRANSFER, LATER):
+            if pid not in subjects:
                 continue
             if (kind := tokens.get(body.decode())) is not None:
                 members.append((kind, {"jws": body.decode(), "transfer": pid}))
@@ -312,6 +320,13 @@ class Draft:
         """The entry that is this signed object."""
         return next(entry for entry in self.all("entry") if entry["jws"] == write_bytes(digest(token)))
 
+    def uncounted(self) -> Draft:
+        """The file as programs wrote it before the ledger counted what is in a file."""
+        older = self.copy()
+        older.one("evidence")["version"] = 2
+        older.drop("entry", -1)
+        return older
+
     def move(self, move: str) -> dict[str, Any]:
         """The entry of a message."""
         return next(entry for entry in self.all("entry") if entry["body"] and json.loads(entry["body"])["move"] == move)
@@ -354,8 +369,8 @@ class Draft:
 
 
 def after(*facts: Evidence, **agreement: Any) -> Draft:
-    """The file with more facts at the end of the ledger, of which its agreement says this."""
-    draft = Story(extra=tuple((each, {}) for each in facts)).draft()
+    """The file with more facts at the end of the ledger, of which its agreement says this, and with no count of them."""
+    draft = Story(extra=tuple((each, {}) for each in facts)).draft().uncounted()
     draft.one("agreement").update(agreement)
     return draft
 

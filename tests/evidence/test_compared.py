@@ -114,7 +114,7 @@ def test_entries_of_a_transfer_that_was_removed_meanwhile_are_told_to_be_so_perh
 
 
 def test_a_sound_file_that_lacks_an_entry_in_the_middle_is_told_apart_from_the_whole_one():
-    draft = SOUND.copy()
+    draft = SOUND.uncounted()
     middle = draft.move("ContractAgreementVerificationMessage")
     draft.members = [each for each in draft.members if each[1] is not middle]
     (said,) = compare(told_by(draft), ONE)

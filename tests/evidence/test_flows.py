@@ -51,7 +51,7 @@ def _unsigned() -> Draft:
     nothing = {"sequence": 0, "receipt": None, "ack": None, "status": "open", "attested": "provider-only", "counts": counts}
     draft.one("transfer")["account"] = nothing
     draft.members = [each for each in draft.members if each[0] != "consistency" or each[1]["old"] == 12]
-    return draft
+    return draft.uncounted()
 
 
 def test_live_data_are_counted_by_what_both_have_signed():
@@ -81,7 +81,7 @@ def _of_consumer(**change: Callable[[Any], Any]) -> Draft:
     both = {name: _then(bare.get(name), changes.get(name)) for name in bare.keys() | changes.keys()}
     draft = Story(both, invoice=False).draft()
     draft.members = [each for each in draft.members if each[0] not in ("entry", "consistency", "checkpoint")]
-    draft.one("evidence").update(by=CONSUMER, role="consumer")
+    draft.one("evidence").update(by=CONSUMER, role="consumer", version=2)
     draft.one("agreement")["negotiation"] = draft.one("negotiation")["pid"] = THEIRS[NEGOTIATION]
     draft.one("transfer")["pid"] = THEIRS[TRANSFER]
     for each in draft.all("decision"):

@@ -153,7 +153,7 @@ def test_a_receipt_that_is_not_in_the_file_is_not_known_to_be_otherwise_and_that
 
 
 def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_that_is_said():
-    draft = SOUND.copy()
+    draft = SOUND.uncounted()
     draft.members = [each for each in draft.members if each[0] != "entry" or each[1]["pid"] != NEGOTIATION]
     draft.one("negotiation").update(state="VERIFIED", created=1.0)
     assert draft.codes() == set()

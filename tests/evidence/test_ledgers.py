@@ -20,6 +20,7 @@ from tests.evidence.rig import (
     STRANGER,
     TRANSFER,
     Story,
+    after,
     cosigned,
     fact,
     identity,
@@ -45,7 +46,7 @@ def test_a_witness_whose_identity_is_in_the_file_counts():
     report = verify(draft.data)
     assert report.sound, report.findings
     assert report.told is not None
-    assert report.told.witnesses == ((CONSUMER, 12, 11, NOW + 30), (STRANGER, 14, 13, NOW + 40))
+    assert report.told.witnesses == ((CONSUMER, 12, 11, NOW + 30), (STRANGER, 15, 13, NOW + 40))
     assert not any("were not written later" in text for text in report.unproven)
 
 
@@ -131,7 +132,7 @@ def test_what_was_written_before_there_were_digests_or_was_erased_is_not_refused
 
 def test_the_last_digest_counts_and_one_that_may_have_been_erased_after_it_is_not_missed():
     again = fact("decided-again", TRANSFER, digests={"decision": named({"result": "deny"})})
-    draft = Story(extra=((again, {}),)).draft()
+    draft = after(again)
     assert draft.codes() == {"decision-digest"}
     draft.one("decision", 1)["document"] = {"result": "deny"}
     assert draft.codes() == set()

@@ -17,7 +17,7 @@ def test_the_verdict_of_a_sound_file_says_who_what_how_much_when_and_by_whom_and
         "Owed: 5.25 EUR",
         "On record: 13 entries of the exporter's ledger",
         f"Witnessed: {CONSUMER} has cosigned the ledger with 12 entries at 2027-01-15T08:00:30Z, which are 11 of those in the file.",
-        "Up to where: hospital.example/ledger as it was signed with 14 entries; the last of this agreement is entry 13, of",
+        "Up to where: hospital.example/ledger as it was signed with 15 entries; the last of this agreement is entry 13, of",
         "2027-01-15T08:00:25Z. What came later is not in the file.",
         "Not proven: who the participants are",
     ):
