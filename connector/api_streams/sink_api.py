@@ -29,7 +29,7 @@ from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import Busy, InvalidRequest, SignatureRefused, TokenRefused, TooLarge, TooSlow, UnsupportedMedia, Withdrawn
 from connector.ports import SIGNED_REQUESTS, Store
-from connector.ports.pushed import Answer, Brought, Reception, Receptions
+from connector.ports.pushed import Answer, Brought, Reception, Receptions, no_room
 from connector.signatures.digests import DIGEST, content_digest
 from connector.signatures.jws import OBJECT_CHARACTERS_MAX
 
@@ -67,6 +67,8 @@ class SinkApi:
     async def _asked(self, request: web.Request) -> web.Response:
         """What is wanted next."""
         reception = await self._reception(request, self._signing.proof(request))
+        if reception.full:
+            raise no_room()
         headers: dict[str, str] = {str(name): value for name, value in NO_STORE.items()} | {
             hdrs.LINK: f'<{request.path}>; rel="{RECEIPTS_RELATION}"'
         }

@@ -32,6 +32,7 @@ from connector.dataplane_accounts.account import Account
 from connector.dataplane_push.signed import SignedUploads, Sinks, Uploads
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.chain import Outcome
+from connector.metering.objects import Receipt, kept
 from connector.ports import SIGNED_REQUESTS, Reply, Source, Transfers
 from connector.signatures.digests import content_digest
 
@@ -147,22 +148,23 @@ class Pusher:
                 return  # it has everything, and we have its receipts
             if reply.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.CONFLICT):
                 raise _refusal(reply)
-            more = {}
+            more, full = dict[str, str](), False
             if reply.status == HTTPStatus.OK:
-                more[ACK] = await self._acknowledged(data.permit.transfer, reply)
+                more[ACK], full = await self._acknowledged(data.permit.transfer, reply)
             offset = _offset(reply, size)
-            length = min(self._accounts.window_bytes, size - offset)
+            length = 0 if full else min(self._accounts.window_bytes, size - offset)
             if length:
                 length = await data.account.allow(offset, length)
             reply = await self._put(sink, data, Span(offset, length, size), more)
 
-    async def _acknowledged(self, transfer: str, reply: Reply) -> str:
-        """The ack of the receipt in an answer. Raises PeerFailed for one that does not hold: it is on record, and nothing follows."""
+    async def _acknowledged(self, transfer: str, reply: Reply) -> tuple[str, bool]:
+        """The ack of the receipt in an answer, and whether the sink says in it that it takes no more now: then the ack goes alone. Raises
+        PeerFailed for one that does not hold: it is on record, and nothing follows."""
         token = reply.body.decode("ascii", "replace").strip()
         answered = await self._receipts.take(transfer, token, "ok")
         if answered.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE):
             raise PeerRefused(f"the receipt of the sink does not hold: {answered.message}", status=reply.status)
-        return answered.ack
+        return answered.ack, kept(Receipt, token).state == "aborted"
 
     async def _put(self, sink: Address, data: Data, span: Span, more: dict[str, str]) -> Reply:
         """Bring these bytes; none of them carries an ack alone."""

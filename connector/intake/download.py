@@ -161,7 +161,14 @@ class Downloads:
         async def waits(why: str) -> None:
             await progress(replace(seen, reasons=(*seen.reasons, why)))
 
+        async def full(why: str) -> None:
+            if isinstance(peer, PushPeer):  # what it brought all the same would be counted, and kept by nobody
+                peer.hold()
+            await waits(why)
+
         async def obtained(sink: Sink) -> Downloaded:
+            if isinstance(peer, PushPeer):
+                peer.go_on()
             found = await self._obtain(seen, sink, access, noted, patience, enough)
             await give_name(sink, pull, found, noted)
             return found
@@ -172,7 +179,7 @@ class Downloads:
         seconds = self._patience_seconds
         patience = Patience(pull.id, seconds, over, waits, partial(peer.afresh, access.endpoint))
         try:
-            result = await with_room(place, obtained, lambda: seen.size_bytes, patience, seconds, waits, all_wanted)
+            result = await with_room(place, obtained, lambda: seen.size_bytes, patience, seconds, full, all_wanted)
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)

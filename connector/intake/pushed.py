@@ -42,6 +42,14 @@ class PushPeer:
         self._peer, self._reception, self.proves = peer, reception, proves
         self._unmet = ""  # the receipt that no request came for
 
+    def hold(self) -> None:
+        """There is no room for more: nothing is to be brought until `go_on`."""
+        self._reception.hold()
+
+    def go_on(self) -> None:
+        """There is room again."""
+        self._reception.go_on()
+
     def check(self, url: str) -> None:
         """See the port."""
         self._peer.check(url)

@@ -17,6 +17,7 @@ from connector.errors import Busy, Contradiction, PeerFailed
 ACK_SECONDS: Final = 60.0  # for the next request, which carries the ack
 ALONE_SECONDS: Final = 1.0  # of them without any request: the provider was cut off, or brings nothing any more
 ANSWER_SECONDS: Final = 60.0  # until a request is answered whose bytes have come
+FULL_SECONDS: Final = 30  # after which another try makes sense where there was no room
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Brought:
             self.answered.set_result(answer)
 
 
+def no_room() -> Busy:
+    """What is said to whoever brings something that there is no room for."""
+    return Busy("there is no room for more of these data at the moment; come back", retry_seconds=FULL_SECONDS)
+
+
 class Reception:
     """What is brought of one transfer; nothing more is wanted once it is `over`."""
 
@@ -66,11 +72,28 @@ class Reception:
         self._receipt = ""  # that waits for its ack
         self._ack: asyncio.Future[str] | None = None
         self._over = over
+        self._full = False
 
     @property
     def wanted(self) -> int | None:
         """The byte that is wanted next, if that is known by now."""
         return self._wanted
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for more at the moment."""
+        return self._full
+
+    def hold(self) -> None:
+        """There is no room: until `go_on` nothing is wanted, and whoever brings something is told to come back. What has come and was not
+        kept is wanted again."""
+        self._full, self._wanted = True, None
+        if self._now is not None:
+            self.fail(self._now, no_room())
+
+    def go_on(self) -> None:
+        """There is room again."""
+        self._full = False
 
     async def take(self, brought: Brought) -> Answer:
         """Take a request; returns what it is answered with. Raises Busy if there is no answer in time, Contradiction if another request
@@ -87,6 +110,8 @@ class Reception:
                 brought.answer(Answer(self._receipt, brought.first if self._wanted is None else self._wanted))
             elif self._over:
                 brought.answer(Answer())
+            elif self._full:
+                self.fail(brought, no_room())
             elif not brought.length and self._wanted is not None and brought.ack is None:
                 brought.answer(Answer(wanted=self._wanted))
             self._news.notify_all()

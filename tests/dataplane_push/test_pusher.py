@@ -15,10 +15,11 @@ import pytest
 from aiohttp import web
 
 from connector.adapters.egress import guard
+from connector.adapters.file_sink import FileSink
 from connector.dataplane.edr import Address
 from connector.dataplane_push import pusher
-from connector.errors import EgressDenied, PeerFailed, PeerRefused, Withdrawn
-from connector.intake import account
+from connector.errors import EgressDenied, PeerFailed, PeerRefused, SinkFailed, Withdrawn
+from connector.intake import account, room
 from connector.metering.objects import Receipt, kept
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import TRANSFER, serving, some_bytes
@@ -93,6 +94,50 @@ class Cutting:
             return web.Response()
 
         return cut
+
+
+async def test_nothing_is_brought_while_there_is_no_room_and_it_goes_on_once_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    room_bytes, refused, told, brought, write = 4 * CHUNK, asyncio.Event(), asyncio.Event(), list[int](), FileSink.write
+    looks = 0
+
+    async def reserve(_sink: FileSink, _more_bytes: int) -> None:
+        if room_bytes < len(CONTENT) and told.is_set():
+            raise SinkFailed("no space", full=True)
+
+    async def limited(sink: FileSink, offset: int, piece: bytes | memoryview) -> None:
+        if offset + len(piece) > room_bytes:
+            raise SinkFailed("no space", full=True)
+        await write(sink, offset, piece)
+
+    @web.middleware
+    async def between(request: web.Request, handler: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        nonlocal looks
+        if told.is_set() and request.content_length:
+            brought.append(request.content_length)
+        try:
+            return await handler(request)
+        finally:
+            if told.is_set() and request.method == "HEAD" and (looks := looks + 1) >= 5:
+                refused.set()
+
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(room, "LOOK_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(FileSink, "write", limited)
+    monkeypatch.setattr(FileSink, "reserve", reserve)
+    async with stand(tmp_path, CONTENT, between, window_bytes=WINDOW, credit_windows=8) as at, asyncio.timeout(20):
+        at.watcher.on_report = lambda order: told.set() if any("the disk is full" in each for each in order.reasons) else None
+        running = asyncio.create_task(both(at))
+        await refused.wait()
+        assert (brought, running.done()) == ([], False)
+        ours, theirs = await at.accounts()
+        assert (theirs.status, theirs.counts.bytes) == ("aborted", 4 * CHUNK)
+        assert theirs.receipt == ours.receipt
+        room_bytes = len(CONTENT)
+        await running
+        assert (at.root / "file").read_bytes() == CONTENT
+        assert sum(brought) <= len(CONTENT) - 4 * CHUNK + 2000, "and an address"
+        ours, theirs = await at.accounts()
+        assert (theirs.status, theirs.counts.bytes, ours.ack) == ("complete", len(CONTENT), theirs.ack)
 
 
 @pytest.mark.parametrize("seed", range(4))

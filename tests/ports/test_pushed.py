@@ -57,6 +57,27 @@ async def test_with_a_receipt_that_waits_goes_what_is_wanted_so_that_nothing_is_
         each.cancel()
 
 
+async def test_while_there_is_no_room_who_brings_something_is_sent_away_and_an_ack_is_taken_all_the_same():
+    reception = Reception()
+    window = brought(0, 10)
+    taking = await soon(reception.take(window))
+    await reception.has_come(window)
+    signing = await soon(reception.sign("aborted"))
+    assert await taking == Answer("aborted", 10)
+    alone = await soon(reception.take(brought(ack="ack")))
+    assert (await signing, alone.done()) == ("ack", False)
+    reception.hold()
+    for coming in (alone, reception.take(brought(10, 10))):
+        with pytest.raises(Busy, match="no room"):
+            await coming
+    assert (reception.full, reception.wanted) == (True, None)
+    reception.go_on()
+    again = await soon(reception.take(brought(address={})))
+    wanting = await soon(reception.bytes_from(0, 5.0))
+    assert (await again, reception.full) == (Answer(wanted=0), False)
+    wanting.cancel()
+
+
 async def test_a_request_with_other_bytes_hears_what_is_wanted():
     reception = Reception()
     wanting = await soon(reception.bytes_from(50, 5.0))
