@@ -30,6 +30,9 @@ def as_constraints(tree: object) -> object:
         return tree
     if _LEFT in tree:
         return _constraint(tree)
+    if _CONSTRAINT not in tree and "assignee" not in tree:  # as most objects
+        inner = {key: as_constraints(value) if isinstance(value, (dict, list)) else value for key, value in tree.items()}
+        return tree if all(map(is_, inner.values(), tree.values())) else inner
     moved, parties = _of_assignees(tree)
     found = {key: as_constraints(value) for key, value in tree.items() if key not in (_CONSTRAINT, "assignee")}
     if parties:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import codecs
 import json
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 
 JSON_BYTES_MAX: Final = 512 * 1024  # the largest published policy has 313 kB as expanded JSON-LD
+# Commas and opening brackets, one to each value, and those of the prose; the largest has 10,256 of both. Each value is looked at several
+# times before anything can be said of it.
+MARKS_MAX: Final = 14_000
+BEGINNING: Final = 16 * 1024  # characters, in which a text of objects in each other is deeper than can be read
 DIGITS_MAX: Final = 40  # of a number: no quantity in the world needs more
 
 # The longest mark first: that of UTF-16 is the beginning of that of UTF-32.
@@ -54,17 +59,27 @@ def decoded(document: str | bytes, bytes_max: int) -> str:
 def json_of(document: str | bytes, bytes_max: int = JSON_BYTES_MAX) -> object:
     """The JSON value of a text (see `decoded`).
 
-    Raises PolicyError for what is no JSON (RFC 8259), a key that stands twice in one object, a number of more than DIGITS_MAX digits, and
-    nesting that is too deep to be read.
+    Raises PolicyError for what is no JSON (RFC 8259), a key that stands twice in one object, a number of more than DIGITS_MAX digits,
+    nesting that is too deep to be read, and more than MARKS_MAX commas and opening brackets.
     """
     text = decoded(document, bytes_max)
+    many = text.count(",") + text.count("[") + text.count("{") > MARKS_MAX
     try:
+        if many:
+            raise _too_many(text)
         return json.loads(text, object_pairs_hook=_once, parse_int=_integer, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise refusal(Code.MALFORMED, f"it is no JSON: {error.msg.lower()}", "mend it there", source=place) from error
     except RecursionError:
         raise refusal(Code.LIMIT_EXCEEDED, "its objects and arrays are nested too deeply", "write it flat") from None
+
+
+def _too_many(text: str) -> PolicyError:
+    """The error of a text with too many marks. Raises RecursionError where they stand in each other, which its beginning shows."""
+    with suppress(json.JSONDecodeError):
+        json.loads(text[:BEGINNING])
+    return refusal(Code.LIMIT_EXCEEDED, f"it has more than {MARKS_MAX} commas and opening brackets", "split it")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Term:
 
 
 PLAIN: Final = Term(None)
+Name = tuple[str, str, Term]  # of a property: its IRI, its step of a pointer, and how its values are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Words:
     base: str = ""
     language: str | None = None
     # What was found of names of properties and of IRIs: a document says the same few thousands of times.
-    names: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    names: dict[str, Name] = field(default_factory=dict, repr=False, compare=False)
     iris: dict[tuple[str, bool], str] = field(default_factory=dict, repr=False, compare=False)
 
     def opened(self, raw: object, at: str, contexts: Contexts) -> Words:

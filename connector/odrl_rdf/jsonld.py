@@ -11,8 +11,9 @@ from typing import Any, Final
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
+from connector.odrl_rdf.bounds import Counted
 from connector.odrl_rdf.decoding import refusal
-from connector.odrl_rdf.expansion import Contexts, Term, Words, below, entries
+from connector.odrl_rdf.expansion import Contexts, Name, Term, Words, below, entries
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal
 from connector.odrl_rdf.rdf import Term as Value
 
@@ -74,6 +75,7 @@ class _Reader:
         self.places: dict[tuple[str, str], str] = {}
         self.graph = Graph(place=lambda node, predicate: self.places.get((node, predicate), ""))
         self.blanks = 0
+        self.counted = Counted(refusal)
 
     def document(self, document: object) -> Graph:
         for at, entry in entries(document, ""):
@@ -97,23 +99,37 @@ class _Reader:
         if not isinstance(raw, dict):
             raise refusal(Code.MALFORMED, "it is no object", "write an object", at)
         words = self._words(raw, at, words)
-        keywords = {key: keyword for key in raw if key not in words.names and (keyword := words.keyword(str(key)))}
+        names, places = words.names, self.places
+        keywords = {} if raw.keys() <= names.keys() else {key: word for key in raw if key not in names and (word := words.keyword(key))}
         node = self._id(raw, [key for key, keyword in keywords.items() if keyword == "@id"], at, words)
+        if len(raw) > len(keywords):
+            self.counted.node(at)
         for key, value in raw.items():
-            keyword, where = keywords.get(key, ""), below(at, key)
-            if keyword in ("@context", "@id", "@index"):
+            if key in keywords:
+                if keywords[key] not in ("@context", "@id", "@index"):
+                    places.setdefault((node, ""), at)
+                    self._keyword(node, key, keywords[key], value, below(at, key), words)
                 continue
-            self.places.setdefault((node, ""), at)
-            if keyword == "@type":
-                for place, type_ in entries(value, where):
-                    self.graph.add(node, TYPE, self._iri(type_, place, words, vocabulary=True))
-            elif keyword:
-                raise refusal(Code.TERM_UNSUPPORTED, f"`{shown(key)}` has no meaning in a policy", "leave it out", where)
+            predicate, step, term = names.get(key) or self._property(key, at, node, words)
+            where = f"{at}/{step}"
+            places.setdefault((node, ""), at)
+            places.setdefault((node, predicate), where)
+            self.counted.property(predicate, where, len(value) if isinstance(value, list) else 1)
+            if type(value) is str and not term.listed:  # as most of them are
+                self._add(node, predicate, self._text(value, where, words, term), where)
             else:
-                predicate = self._property(str(key), where, words)
-                self.places.setdefault((node, predicate), where)
-                self._say(node, predicate, value, where, words, words.term(str(key)))
+                self._say(node, predicate, value, where, words, term)
         return node
+
+    def _keyword(self, node: str, key: str, keyword: str, value: object, where: str, words: Words) -> None:
+        if keyword != "@type":
+            raise refusal(Code.TERM_UNSUPPORTED, f"`{shown(key)}` has no meaning in a policy", "leave it out", where)
+        for place, type_ in entries(value, where):
+            self._add(node, TYPE, self._iri(type_, place, words, vocabulary=True), place)
+
+    def _add(self, node: str, predicate: str, found: Value, at: str) -> None:
+        if self.graph.add(node, predicate, found):
+            self.counted.statement(at)
 
     def _id(self, raw: dict[str, Any], keys: list[str], at: str, words: Words) -> str:
         named = [key for key in keys if raw[key] is not None]
@@ -124,18 +140,18 @@ class _Reader:
             return f"_:#{self.blanks}"  # no label may hold `#`, so this is nobody else's
         return self._iri(raw[named[0]], below(at, named[0]), words)
 
-    def _property(self, key: str, at: str, words: Words) -> str:
-        if (known := words.names.get(key)) is not None:
-            return known
+    def _property(self, key: str, at: str, node: str, words: Words) -> Name:
         iri = words.expand(key, vocabulary=True)
         if iri is None or not ABSOLUTE_IRI.fullmatch(iri):
-            raise _undefined(key, at)
-        words.names[key] = iri
-        return iri
+            self.places.setdefault((node, ""), at)
+            raise _undefined(key, below(at, key))
+        self.counted.name(at)
+        words.names[key] = name = (iri, below("", key)[1:], words.term(key))
+        return name
 
     def _say(self, node: str, predicate: str, raw: object, at: str, words: Words, term: Term) -> None:
         if term.listed and raw is not None and not (isinstance(raw, dict) and "@list" in raw):
-            self.graph.add(node, predicate, self._list(raw if isinstance(raw, list) else [raw], at, words, term))
+            self._add(node, predicate, self._list(raw if isinstance(raw, list) else [raw], at, words, term), at)
             return
         for where, value in entries(raw, at):
             if isinstance(value, list):
@@ -143,11 +159,15 @@ class _Reader:
             elif isinstance(value, dict) and "@set" in value and value.keys() <= {"@set", "@index"}:
                 self._say(node, predicate, value["@set"], below(where, "@set"), words, term)
             elif (found := self._value(value, where, words, term)) is not None:
-                self.graph.add(node, predicate, found)
+                self._add(node, predicate, found, where)
 
     def _value(self, raw: object, at: str, words: Words, term: Term) -> Value | None:
         """A value; None for null, which JSON-LD leaves out."""
+        if isinstance(raw, str):
+            return self._text(raw, at, words, term)
         if isinstance(raw, dict):
+            if len(raw) == 1 and isinstance(raw.get("@id"), str):
+                return self._iri(raw["@id"], f"{at}/@id", words)
             if "@value" in raw:
                 return self._literal(raw, at, self._words(raw, at, words))
             if "@list" in raw:
@@ -158,15 +178,20 @@ class _Reader:
             return self._node(raw, at, words)
         if isinstance(raw, list):
             return self._list(raw, at, words, term)
-        if isinstance(raw, str) and term.type in ("@id", "@vocab"):
-            return self._iri(raw, at, words, vocabulary=term.type == "@vocab")
         plain = _plain(raw)
-        if plain is None or term.type not in ("", "@none", "@id", "@vocab"):
-            return plain if plain is None else Literal(plain.text, term.type)
+        return plain if plain is None or term.type in ("", "@none", "@id", "@vocab") else Literal(plain.text, term.type)
+
+    def _text(self, raw: str, at: str, words: Words, term: Term) -> Value:
+        """What a string stands for."""
+        if term.type in ("@id", "@vocab"):
+            return self._iri(raw, at, words, vocabulary=term.type == "@vocab")
+        if term.type not in ("", "@none"):
+            return Literal(raw, term.type)
         language = words.language if term.language == "@unset" else term.language
-        return Literal(plain.text, RDF + "langString", language.lower()) if language and isinstance(raw, str) and not term.type else plain
+        return Literal(raw, RDF + "langString", language.lower()) if language and not term.type else Literal(raw)
 
     def _list(self, members: list[Any], at: str, words: Words, term: Term) -> Value:
+        self.counted.statement(at, len(members))
         found = [self._value(member, f"{at}/{index}", words, term) for index, member in enumerate(members)]
         return tuple(value for value in found if value is not None)
 
@@ -189,6 +214,8 @@ class _Reader:
             raise refusal(Code.MALFORMED, "it is no IRI", "write a string", at)
         if (known := words.iris.get((raw, vocabulary))) is not None:
             return known
+        if words.base and ":" not in raw:
+            self.counted.relative(at)
         iri = words.expand(raw, vocabulary=vocabulary, relative=True)
         if iri is not None and (ABSOLUTE_IRI.fullmatch(iri) or (iri.startswith("_:") and "#" not in iri)):
             words.iris[raw, vocabulary] = iri

@@ -38,9 +38,17 @@ class Graph:
     place: Callable[[str, str], str] = lambda node, predicate: ""
     lists: dict[str, Term] = field(default_factory=dict, repr=False, compare=False)
 
-    def add(self, subject: str, predicate: str, object: Term) -> None:
-        """Add one statement."""
-        self.nodes.setdefault(subject, {}).setdefault(predicate, {})[object] = None
+    def add(self, subject: str, predicate: str, object: Term) -> bool:
+        """Add one statement; whether it says anything new."""
+        said = self.nodes.get(subject)
+        if said is None:
+            said = self.nodes[subject] = {}
+        objects = said.get(predicate)
+        if objects is None:
+            objects = said[predicate] = {}
+        before = len(objects)
+        objects[object] = None
+        return len(objects) > before
 
     def objects(self, subject: str, predicate: str) -> list[Term]:
         """What a node says by a property; a chain of rdf:first and rdf:rest is the list that it stands for."""

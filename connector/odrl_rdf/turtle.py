@@ -8,14 +8,18 @@ oracle of the tests.
 from __future__ import annotations
 
 import re
+from itertools import accumulate
+from operator import add
 from typing import Final
 from urllib.parse import urljoin
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
+from connector.odrl_rdf.bounds import Counted
 from connector.odrl_rdf.decoding import decoded, refusal
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term
+from connector.odrl_reading.reading import LEAVES_MAX
 
 TURTLE_BYTES_MAX: Final = 256 * 1024  # the largest published policy has 162 kB
 TOKENS_MAX: Final = 12_000  # it has 10,021
@@ -23,44 +27,48 @@ MARKS_MAX: Final = 12_000  # quotes and backslashes, each of which costs as much
 DEPTH_MAX: Final = 64  # nested [ ] and ( ); rules, constraints and refinements of people nest five deep
 
 # The terminals of the grammar (Turtle, 6.5), longest first where one begins like another, each with the space before it: half as many
-# matches. Of that nothing is given back (`?>`), or what is no token after a long comment would cost its square.
+# matches. What most documents are made of stands first, and by its first character each is told from those before it. Nothing is given
+# back (`++`, `*+`), and a word after which a name goes on is none: or what is no token after a long comment, or a long row of words and
+# dots, would cost its square. What is none of them is all the rest of the document.
 _BASE: Final = (
     "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d\u2070-\u218f\u2c00-\u2fef\u3001-\ud7ff\uf900-\ufdcf"
     "\ufdf0-\ufffd\U00010000-\U000effff"
 )
 _CHARS: Final = _BASE + "_0-9\u00b7\u0300-\u036f\u203f\u2040-"
 _ESCAPE: Final = r"\\[_~.\-!$&'()*+,;=/?#@%]"
-_NAME: Final = rf"[{_BASE}](?:[.{_CHARS}]*(?<!\.))?"
-_LOCAL: Final = rf"(?:[%{_BASE}_:0-9]|{_ESCAPE})[.:%{_CHARS}]*(?:{_ESCAPE}[.:%{_CHARS}]*)*(?<!\.)"
+_DOTTED: Final = rf"[{_CHARS}]*+(?:\.++[{_CHARS}]++)*+"  # a dot may stand in it, and not at its end
+_LOCAL: Final = rf"(?:[%{_BASE}_:0-9]|{_ESCAPE})[:%{_CHARS}]*+(?:(?:\.++(?=[\\:%{_CHARS}])|{_ESCAPE})[:%{_CHARS}]*+)*+"
+_IN_IRI: Final = r"""[^\x00-\x20<>"{}|^`\\]*+"""
 _TOKEN: Final = re.compile(
     rf"""
-    (?>[ \t\r\n]*(?:\#[^\r\n]*[ \t\r\n]*)*)
-    (?:<(?P<iri>[^\x00-\x20<>"{{}}|^`\\]*(?:\\[uU][0-9A-Fa-f]{{4,8}}[^\x00-\x20<>"{{}}|^`\\]*)*)>
-    | \"\"\"(?P<long>[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*)\"\"\"
-    | '''(?P<long1>[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*)'''
-    | "(?P<short>[^"\\\r\n]*(?:\\.[^"\\\r\n]*)*)"
-    | '(?P<short1>[^'\\\r\n]*(?:\\.[^'\\\r\n]*)*)'
-    | (?P<double>[+-]?(?:[0-9]+\.[0-9]*|\.?[0-9]+)[eE][+-]?[0-9]+)
-    | (?P<decimal>[+-]?[0-9]*\.[0-9]+)
-    | (?P<integer>[+-]?[0-9]+)
-    | (?P<at>@[a-zA-Z]+(?:-[a-zA-Z0-9]+)*)
-    | (?P<blank>_:[{_BASE}_0-9](?:[.{_CHARS}]*(?<!\.))?)
-    | (?P<name>(?:{_NAME})?:(?:{_LOCAL})?)
-    | (?P<word>[a-zA-Z]+)
-    | (?P<datatype>\^\^)
-    | (?P<mark>[;,.\[\]()])
-    | (?P<end>\Z))
+    ([ \t\r\n]*+(?:\#[^\r\n]*+[ \t\r\n]*+)*+)
+    (?:([A-Za-z][A-Za-z0-9]*+:[A-Za-z0-9]++(?=[ \t\r\n;,\]])
+    | [;,\[\]()]
+    | <{_IN_IRI}(?:\\[uU][0-9A-Fa-f]{{4}}{_IN_IRI})*+>
+    | \"\"\"[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+\"\"\"
+    | \'\'\'[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+\'\'\'
+    | "[^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*+"
+    | '[^'\\\r\n]*+(?:\\.[^'\\\r\n]*+)*+'
+    | [{_BASE}]{_DOTTED}:(?:{_LOCAL})?
+    | :(?:{_LOCAL})?
+    | [a-zA-Z]++(?!\.*+[:{_CHARS}])
+    | @[a-zA-Z]++(?:-[a-zA-Z0-9]++)*+
+    | _:[{_BASE}_0-9]{_DOTTED}
+    | [+-]?(?:[0-9]++\.[0-9]*+|\.?[0-9]++)[eE][+-]?[0-9]++
+    | [+-]?[0-9]*+\.[0-9]++
+    | [+-]?[0-9]++
+    | \.
+    | \^\^
+    | \Z)|(.+))
     """,
     re.VERBOSE | re.DOTALL,
 )
-_SPACE: Final = re.compile(r"[ \t\r\n]*(?:\#[^\r\n]*[ \t\r\n]*)*")
-_NUMBERS: Final = {kind: XSD + kind for kind in ("integer", "decimal", "double")}
-_STRINGS: Final = frozenset({"long", "long1", "short", "short1"})
+_GROUPS: Final = 4  # strings to a token in what `split` gives: nothing, the space, the token, what is none
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPED: Final = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _PLAIN: Final = {"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f", '"': '"', "'": "'", "\\": "\\"}
-
-Token = tuple[str, str, int]  # kind, text without its delimiters, offset; the kind of a mark is the mark itself
+_TRUTHS: Final = frozenset({"true", "false"})
+_NO_NAME: Final = frozenset("<_\"'")  # how IRIs, blank nodes and strings begin, which may have a colon too
 
 
 def graph_of(document: str | bytes) -> Graph:
@@ -73,136 +81,150 @@ def graph_of(document: str | bytes) -> Graph:
 
 
 class _Reader:
-    """One pass over one document."""
+    """One pass over one document. A place in it is the number of a token, whose line is only looked for when somebody asks."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         if text.count("\\") + text.count('"') + text.count("'") > MARKS_MAX:
             raise refusal(Code.LIMIT_EXCEEDED, f"it has more than {MARKS_MAX} quotes and backslashes", "split it")
-        self.tokens = self._tokens()
+        parts = _TOKEN.split(text, TOKENS_MAX + 2)
+        self.spaces: list[str] = parts[1::_GROUPS]
+        self.tokens: list[str] = parts[2::_GROUPS]
+        self.starts: list[int] = []
+        if rest := next(filter(None, parts[-2 : -2 - 2 * _GROUPS : -_GROUPS]), ""):  # behind it there is the end
+            raise self._no_token(rest)
+        if len(self.tokens) > TOKENS_MAX and self.tokens[TOKENS_MAX]:
+            message = f"it has more than {TOKENS_MAX} words, values and marks"
+            raise self._refused(Code.LIMIT_EXCEEDED, message, "split it", TOKENS_MAX + 1)
         self.next = 0
         self.base = ""
         self.prefixes: dict[str, str] = {}
-        self.names: dict[str, str] = {}  # that were read, under these prefixes
-        self.offsets: dict[tuple[str, str], int] = {}
+        self.names: dict[str, str] = {}  # that were read, under these prefixes and this base
+        self.places: dict[tuple[str, str], int] = {}
         self.blanks = 0
         self.depth = 0
+        self.counted = Counted(self._refused)
         self.graph = Graph(place=self._place)
 
     def document(self) -> Graph:
-        while (token := self.tokens[self.next])[0] != "end":
-            kind, text, at = token
-            if kind == "at" or (kind == "word" and text.upper() in ("PREFIX", "BASE")):
+        while word := self.tokens[self.next]:
+            if word[0] == "@" or word.upper() in ("PREFIX", "BASE"):
                 self._directive()
                 continue
-            if kind == "[":
+            if word == "[":
                 subject = self._anonymous()
-                if self.tokens[self.next][0] != ".":
+                if self.tokens[self.next] != ".":
                     self._statements(subject)
             else:
+                at = self.next
                 subject = self._subject()
-                self.offsets.setdefault((subject, ""), at)
+                self.places.setdefault((subject, ""), at)
                 self._statements(subject)
             self._expect(".", "a statement ends with `.`")
         return self.graph
 
-    def _tokens(self) -> list[Token]:
-        text, at, kind = self.text, 0, ""
-        found: list[Token] = []
-        match = _TOKEN.match
-        while kind != "end":
-            token = match(text, at)
-            if token is None:
-                raise self._no_token(at)
-            kind = str(token.lastgroup)
-            value, at = token[kind], token.start(kind)
-            found.append((value if kind == "mark" else kind, value, at))
-            if len(found) > TOKENS_MAX + 1:
-                message = f"it has more than {TOKENS_MAX} words, values and marks"
-                raise refusal(Code.LIMIT_EXCEEDED, message, "split it", source=f"line {self._line(at)}")
-            at = token.end()
-        return found
-
-    def _no_token(self, at: int) -> PolicyError:
-        space = _SPACE.match(self.text, at)
-        at = space.end() if space is not None else at
-        what = "is no IRI" if self.text[at] == "<" else "is no Turtle"
-        word = self.text[at : at + 40].split() or [self.text[at]]  # a blank that is none in Turtle
-        return self._error(at, f"`{shown(word[0])}` {what}", "mend it there")
+    def _no_token(self, rest: str) -> PolicyError:
+        what = "is no IRI" if rest[0] == "<" else "is no Turtle"
+        word = rest[:40].split() or [rest[0]]  # a blank that is none in Turtle
+        source = f"line {self._line_at(len(self.text) - len(rest))}"
+        return refusal(Code.MALFORMED, f"`{shown(word[0])}` {what}", "mend it there", source=source)
 
     def _directive(self) -> None:
-        kind, word, at = self._take()
+        word, at = self._take()
         what = word.removeprefix("@")
-        if kind == "at" and what not in ("prefix", "base"):
+        if word[0] == "@" and what not in ("prefix", "base"):
             raise self._error(at, f"`{shown(word)}` is no directive", "write `@prefix` or `@base`")
         if what.lower() == "prefix":
-            kind, name, at = self._take()
-            if kind != "name" or not name.endswith(":") or name.count(":") != 1:
+            name, at = self._take()
+            if not _is_name(name) or not name.endswith(":") or name.count(":") != 1:
                 raise self._error(at, "a prefix is missing", "write it like `@prefix odrl: <http://www.w3.org/ns/odrl/2/> .`")
-            self.prefixes[name[:-1]] = self._iri()
-            self.names.clear()
+            before, self.prefixes[name[:-1]] = self.prefixes.get(name[:-1]), self._iri()
+            same = before in (None, self.prefixes[name[:-1]])
         else:
-            self.base = self._iri()
-        if word.startswith("@"):
+            before, self.base = self.base, self._iri()
+            same = before in ("", self.base)
+        if not same:
+            self.names.clear()
+        if word[0] == "@":
             self._expect(".", "a directive ends with `.`")
 
     def _subject(self) -> str:
-        kind, _, at = self.tokens[self.next]
-        if kind == "blank":
-            return self._take()[1]
-        if kind in ("iri", "name"):
+        word = self.tokens[self.next]
+        if word[:2] == "_:":
+            return self._take()[0]
+        if _is_iri(word):
             return self._iri()
-        raise self._error(at, "a statement begins with an IRI or a blank node", "mend it there")
+        raise self._error(self.next, "a statement begins with an IRI or a blank node", "mend it there")
 
     def _statements(self, subject: str) -> None:
         """`predicateObjectList`: what a node says, up to the mark after it."""
+        tokens, names, nodes, places, counted = self.tokens, self.names, self.graph.nodes, self.places, self.counted
         while True:
-            kind, text, at = self.tokens[self.next]
-            if kind == "word" and text == "a":
-                self.next += 1
+            at = self.next
+            word = tokens[at]
+            if (predicate := names.get(word)) is not None:
+                self.next = at + 1
+            elif word == "a":
+                self.next = at + 1
                 predicate = TYPE
-            elif kind in ("iri", "name"):
+            elif _is_iri(word):
                 predicate = self._iri()
+                counted.name(at)
             else:
                 raise self._error(at, "a property is missing", "write an IRI, or `a`")
-            self.offsets.setdefault((subject, predicate), at)
-            self.graph.add(subject, predicate, self._object())
-            while self.tokens[self.next][0] == ",":
+            places.setdefault((subject, predicate), at)
+            counted.property(predicate, at)
+            found = self._object()
+            if (said := nodes.get(subject)) is None:
+                said = nodes[subject] = {}
+            if (objects := said.get(predicate)) is None:
+                objects = said[predicate] = {}
+            objects[found] = None
+            while (mark := tokens[self.next]) == ",":
                 self.next += 1
-                self.graph.add(subject, predicate, self._object())
-            if self.tokens[self.next][0] != ";":
+                objects[self._object()] = None
+                if len(objects) > LEAVES_MAX:
+                    counted.property(predicate, at, len(objects))
+            if mark != ";":
                 return
-            while self.tokens[self.next][0] == ";":
+            while mark == ";":
                 self.next += 1
-            if self.tokens[self.next][0] in (".", "]"):
+                mark = tokens[self.next]
+            if mark in (".", "]"):
                 return
 
     def _object(self) -> Term:
-        kind, text, at = self.tokens[self.next]
-        if kind in ("iri", "name"):
-            return self._iri()
-        if kind == "[":
+        at = self.next
+        word = self.tokens[at]
+        self.counted.statement(at)
+        if (known := self.names.get(word)) is not None:
+            self.next = at + 1
+            return known
+        if word == "[":
             return self._anonymous()
-        if kind == "(":
+        if word == "(":
             return self._list()
-        self.next += 1
-        if kind == "blank":
-            return text
-        if kind in _STRINGS:
-            return self._literal(text, at)
-        if kind in _NUMBERS:
-            return Literal(text, _NUMBERS[kind])
-        if kind == "word" and text in ("true", "false"):
-            return Literal(text, XSD + "boolean")
+        if _is_iri(word):
+            return self._iri()
+        self.next = at + 1
+        first = word[:1]
+        if first in ('"', "'"):
+            return self._literal(word, at)
+        if word[:2] == "_:":
+            return word
+        if first.isdigit() or first in ("+", "-") or (first == "." and len(word) > 1):
+            return Literal(word, XSD + ("double" if "e" in word or "E" in word else "decimal" if "." in word else "integer"))
+        if word in _TRUTHS:
+            return Literal(word, XSD + "boolean")
         raise self._error(at, "a value is missing", "write an IRI, a literal, `[ ]` or `( )`")
 
     def _anonymous(self) -> str:
         """`[ ... ]`: a node without a name."""
         self.blanks += 1
         node = f"_:#{self.blanks}"  # no label may hold `#`, so this is nobody else's
-        self.offsets[node, ""] = self._enter()
+        self.places[node, ""] = self._enter()
         self.graph.nodes[node] = {}
-        if self.tokens[self.next][0] != "]":
+        if self.tokens[self.next] != "]":
             self._statements(node)
         self._leave("]")
         return node
@@ -210,55 +232,60 @@ class _Reader:
     def _list(self) -> Term:
         self._enter()
         members: list[Term] = []
-        while self.tokens[self.next][0] not in (")", "end"):
+        while self.tokens[self.next] not in (")", ""):
             members.append(self._object())
         self._leave(")")
         return tuple(members)
 
     def _enter(self) -> int:
-        at = self._take()[2]
+        _, at = self._take()
         self.depth += 1
         if self.depth > DEPTH_MAX:
-            source = f"line {self._line(at)}"
-            raise refusal(Code.LIMIT_EXCEEDED, f"brackets are nested more than {DEPTH_MAX} deep", "write it flat", source=source)
+            raise self._refused(Code.LIMIT_EXCEEDED, f"brackets are nested more than {DEPTH_MAX} deep", "write it flat", at)
         return at
 
     def _leave(self, mark: str) -> None:
         self._expect(mark, f"`{mark}` is missing")
         self.depth -= 1
 
-    def _literal(self, raw: str, at: int) -> Literal:
-        text = self._unescaped(raw, at) if "\\" in raw else raw
-        kind, value, _ = self.tokens[self.next]
-        if kind == "at":
+    def _literal(self, word: str, at: int) -> Literal:
+        quote = word[:3]
+        text = word[3:-3] if quote in ('"""', "'''") else word[1:-1]
+        text = self._unescaped(text, at) if "\\" in text else text
+        after = self.tokens[self.next]
+        if after[:1] == "@":
             self.next += 1
-            return Literal(text, RDF + "langString", value[1:].lower())
-        if kind == "datatype":
+            return Literal(text, RDF + "langString", after[1:].lower())
+        if after == "^^":
             self.next += 1
             return Literal(text, self._iri())
         return Literal(text)
 
     def _iri(self) -> str:
-        kind, text, at = self._take()
-        if kind == "name":
-            if (known := self.names.get(text)) is not None:
-                return known
-            prefix, _, local = text.partition(":")
+        word, at = self._take()
+        if (known := self.names.get(word)) is not None:
+            return known
+        if _is_name(word):
+            prefix, _, local = word.partition(":")
             if prefix not in self.prefixes:
                 raise self._error(
                     at, f"the prefix `{shown(prefix)}:` is not declared", f"write `@prefix {shown(prefix)}: <...> .` above it"
                 )
             if "%" in local and _BAD_PERCENT.search(local):
-                raise self._error(at, f"`{shown(text)}` has a `%` without two hexadecimal digits", "write `\\%` for a percent sign")
-            if "\\" in local:
-                local = re.sub(r"\\(.)", r"\1", local)
-            self.names[text] = full = self.prefixes[prefix] + local
-            return full
-        if kind != "iri":
+                raise self._error(at, f"`{shown(word)}` has a `%` without two hexadecimal digits", "write `\\%` for a percent sign")
+            full = self.prefixes[prefix] + local.replace("\\", "")
+        elif word[:1] != "<":
             raise self._error(at, "an IRI is missing", "write it like `<https://...>` or `odrl:use`")
+        else:
+            full = self._absolute(word[1:-1], at)
+        self.names[word] = full
+        return full
+
+    def _absolute(self, text: str, at: int) -> str:
         full = self._unescaped(text, at) if "\\" in text else text
         if ABSOLUTE_IRI.fullmatch(full):
             return full
+        self.counted.relative(at)
         full = urljoin(self.base, full)
         if not ABSOLUTE_IRI.fullmatch(full):
             raise self._error(at, f"`<{shown(text)}>` is no absolute IRI", "write it in full, or say `@base <https://...> .` above it")
@@ -278,21 +305,41 @@ class _Reader:
 
         return _ESCAPED.sub(char, raw)
 
-    def _take(self) -> Token:
-        token = self.tokens[self.next]
-        self.next += token[0] != "end"
-        return token
+    def _take(self) -> tuple[str, int]:
+        at = self.next
+        word = self.tokens[at]
+        self.next += word != ""
+        return word, at
 
     def _expect(self, mark: str, message: str) -> None:
-        kind, _, at = self._take()
-        if kind != mark:
+        word, at = self._take()
+        if word != mark:
             raise self._error(at, message, "mend it there")
 
     def _place(self, node: str, predicate: str) -> str:
-        return f"line {self._line(self.offsets[node, predicate])}" if (node, predicate) in self.offsets else ""
+        at = self.places.get((node, predicate))
+        return "" if at is None else f"line {self._line(at)}"
 
-    def _line(self, at: int) -> int:
-        return self.text.count("\n", 0, at) + 1
+    def _line(self, number: int) -> int:
+        """The line of a token by its number."""
+        if not self.starts:
+            ends = accumulate(map(add, map(len, self.spaces), map(len, self.tokens)), initial=0)
+            self.starts = list(map(add, ends, map(len, self.spaces)))
+        return self._line_at(self.starts[number])
+
+    def _line_at(self, offset: int) -> int:
+        return self.text.count("\n", 0, offset) + 1
 
     def _error(self, at: int, message: str, fix: str) -> PolicyError:
-        return refusal(Code.MALFORMED, message, fix, source=f"line {self._line(at)}")
+        return self._refused(Code.MALFORMED, message, fix, at)
+
+    def _refused(self, code: Code, message: str, fix: str, at: int) -> PolicyError:
+        return refusal(code, message, fix, source=f"line {self._line(at)}")
+
+
+def _is_name(word: str) -> bool:
+    return ":" in word and word[0] not in _NO_NAME
+
+
+def _is_iri(word: str) -> bool:
+    return word[:1] == "<" or _is_name(word)

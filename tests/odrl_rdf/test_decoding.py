@@ -5,7 +5,7 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code
-from connector.odrl_rdf.decoding import DIGITS_MAX, JSON_BYTES_MAX, decoded, json_of
+from connector.odrl_rdf.decoding import DIGITS_MAX, JSON_BYTES_MAX, MARKS_MAX, decoded, json_of
 
 TEXT = '{"a": "ä桥"}'
 
@@ -56,6 +56,7 @@ def test_the_size_is_looked_at_first(document: str | bytes):
         ('{"a": ' + "9" * (DIGITS_MAX + 1) + "}", Code.LIMIT_EXCEEDED, "a number has more than 40 digits"),
         ("[" * 200_000, Code.LIMIT_EXCEEDED, "nested too deeply"),
         ('{"a":' * 60_000, Code.LIMIT_EXCEEDED, "nested too deeply"),
+        (json.dumps(["x"] * (MARKS_MAX + 1)), Code.LIMIT_EXCEEDED, "it has more than 14000 commas and opening brackets"),
         (json.dumps("x" * JSON_BYTES_MAX), Code.LIMIT_EXCEEDED, "it has more than 512 KiB"),
     ],
 )

@@ -55,6 +55,12 @@ DOCUMENTS: dict[str, Callable[[], tuple[Any, str]]] = {
     "Turtle: as many leaves as tokens": lambda: turtle(f"; odrl:constraint {LEAF} " * 900),
     "Turtle: as many triples as tokens": lambda: turtle(more="a:s a:p a:o . " * 2_900 + "a:s"),
     "Turtle: as many values as tokens": lambda: turtle("; odrl:assignee " + ",".join(f"a:x{n}" for n in range(5_900))),
+    "Turtle: as many names as tokens": lambda: turtle(more="".join(f"a:s{n} a:p{n} <urn:o:{n}> . " for n in range(2_900)) + "a:s"),
+    "Turtle: as many relative IRIs as tokens": lambda: turtle(
+        more="@base <https://a.example/> . a:s a:p " + ", ".join(f"<{n}>" for n in range(5_900)) + " ."
+    ),
+    "Turtle: words and dots": lambda: turtle(more="x." * MANY),
+    "Turtle: an IRI of escapes without an end": lambda: turtle("; a:x <urn:" + "\\u00000000" * 11_000),
     "Turtle: too many tokens": lambda: turtle(more=".\n" * MANY),
     "Turtle: deep brackets": lambda: turtle("; odrl:duty " + "[ odrl:duty " * 15_000),
     "Turtle: deep lists": lambda: turtle("; odrl:constraint " + "(" * MANY),
@@ -83,8 +89,20 @@ DOCUMENTS: dict[str, Callable[[], tuple[Any, str]]] = {
     "JSON: 100,000 leaves of DSP": lambda: (policy([leaf()] * MANY, DSP_CONTEXT), "json-ld"),
     "JSON: 100,000 leaves in own context": lambda: (policy([leaf()] * MANY, W3C_CONTEXT, OWN), "json-ld"),
     "JSON: as many leaves as values": lambda: (policy([leaf() for _ in range(2_700)], W3C_CONTEXT, OWN), "json-ld"),
+    "JSON: as many unknown properties as values": lambda: (
+        policy([], W3C_CONTEXT, OWN, **{f"ex:x{n}": 1 for n in range(10_900)}), "json-ld",
+    ),
+    "JSON: as many values of one constraint": lambda: (
+        policy([leaf([{"@value": f"{n}", "@type": "xsd:integer"} for n in range(3_600)])], W3C_CONTEXT, OWN), "json-ld",
+    ),
+    "JSON: as many policies as values": lambda: (
+        {"@context": W3C_CONTEXT, "@graph": [{"uid": f"urn:p{n}", "type": "Set", "permission": [{"action": "use"}]} for n in range(1_800)]},
+        "json-ld",
+    ),
     "JSON: too many values": lambda: (policy([leaf() for _ in range(2_900)], W3C_CONTEXT, OWN), "json-ld"),
-    "JSON: as many leaves as bytes": lambda: (json.dumps(policy([leaf() for _ in range(7_000)])), "json-ld"),
+    "JSON: objects as text": lambda: ('{"permission":[' + ",".join(["{}"] * 170_000) + "]}", "json-ld"),
+    "JSON: as many objects as commas": lambda: ('{"permission":[' + ",".join(["{}"] * 6_990) + "]}", "json-ld"),
+    "JSON: as many leaves as commas": lambda: (json.dumps(policy([leaf() for _ in range(3_490)])), "json-ld"),
     "JSON: 100,000 rules": lambda: (policy([], permission=[{"action": "use"}] * MANY), "json-ld"),
     "JSON: 100,000 values": lambda: (policy([leaf(["5"] * MANY)]), "json-ld"),
     "JSON: 100,000 parties": lambda: (policy([], assignee=["did:web:a"] * MANY), "json-ld"),
