@@ -269,10 +269,11 @@ class SqliteStore(LedgerReads):
         return found
 
     def _written(self, writes: Sequence[Statement]) -> None:
-        if kept := [write for write in writes if write[0] in KEPT]:
-            self._kept.written(kept)
-            if any(sql is DELETE_OFFERS for sql, _ in kept):  # which is also how a dataset is saved
-                self._offers.clear()
+        for sql, values in writes:
+            if sql in KEPT:
+                self._kept.written(sql, values)
+                if sql is DELETE_OFFERS:  # which is also how a dataset is saved
+                    self._offers.clear()
 
     async def _write(self, *writes: Statement) -> None:
         await self._writer.submit(Prepared(Questions(), writes))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from connector.adapters_stores.sqlite_statements import Row, Statement
+from connector.adapters_stores.sqlite_statements import Row
 from connector.remembered import Remembered
 
 KEPT_MAX = 2_000  # rows: of what is being negotiated, or used
@@ -35,10 +35,9 @@ class Kept:
                 size_bytes += len(value)
         self._rows.put((read, row[1]), row, size_bytes)
 
-    def written(self, writes: Sequence[Statement]) -> None:
-        """Take what is on the disk now."""
-        for sql, values in writes:
-            if (read := self._saved.get(sql)) is not None:
-                self.put(read, values)
-            elif (read := self._deleted.get(sql)) is not None:
-                self._rows.forget((read, values[1]))
+    def written(self, sql: str, values: Row) -> None:
+        """Take what a statement has put on the disk."""
+        if (read := self._saved.get(sql)) is not None:
+            self.put(read, values)
+        elif (read := self._deleted.get(sql)) is not None:
+            self._rows.forget((read, values[1]))

@@ -45,9 +45,12 @@ class Prepared:
 
 def prepare(number: int, changes: Changes) -> Prepared:
     """Turn `changes` into statements of participant `number`. Raises TypeError or ValueError for values that no row can hold."""
-    writes: list[Statement] = [(SETTLE, (number, id)) for id in changes.settled]
+    writes: list[Statement] = []  # put together by loops: most have one turn, or none, and a comprehension is a call of its own
+    for id in changes.settled:
+        writes.append((SETTLE, (number, id)))
     for of, id in changes.deletes:
-        writes += [(sql, (number, id)) for sql in _of(DELETES, of, "deleted")]
+        for sql in _of(DELETES, of, "deleted"):
+            writes.append((sql, (number, id)))
     process, expected = _step(changes)
     inbox: list[Statement] = []  # after its process
     for record in changes.saves:
@@ -55,7 +58,8 @@ def prepare(number: int, changes: Changes) -> Prepared:
             of = type(record)
             (inbox if of is Inbox else writes).extend(_of(SAVES, of, "saved")(number, record))
     writes += inbox
-    writes += [save_outbound(number, row) for row in changes.outbox]
+    for row in changes.outbox:
+        writes.append(save_outbound(number, row))
     evidence_rows = values_of_evidence(number, changes.evidence)
     if process is None or expected is None:
         return Prepared(everything(number, changes), writes, changes, evidence_rows)
@@ -74,10 +78,18 @@ def _step(changes: Changes) -> tuple[Process, Expect] | tuple[None, None]:
             return None, None
         if isinstance(record, Process):
             process = record
-    found = [expect for expect in changes.expects if expect.of is Process]
-    if process is None or len(found) != 1 or found[0].key != process.pid or Process in [of for of, _ in changes.deletes]:
+    if process is None:
         return None, None
-    return process, found[0]
+    found: Expect | None = None
+    for expect in changes.expects:
+        if expect.of is Process:
+            if found is not None or expect.key != process.pid:
+                return None, None
+            found = expect
+    for of, _ in changes.deletes:
+        if of is Process:
+            return None, None
+    return (process, found) if found is not None else (None, None)
 
 
 def everything(number: int, changes: Changes) -> Questions:
