@@ -148,7 +148,7 @@ _events = _Tallies("qiao_events", "Evidence rows by what they say", ("what",))
 commit_seconds = _Durations(
     "qiao_store_commit_seconds", "From asking for a commit to durable", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1)
 )
-outbox_open = _Level("qiao_outbox_open", "Deliveries that are not settled")
+outbox_open = _Level("qiao_outbox_open", "Deliveries that have no answer yet")
 streams_open = Gauge("qiao_streams_open", "Responses of the data listener that are running", registry=registry)
 stream_bytes = Counter("qiao_stream_bytes", "Bytes sent by the data listener", registry=registry)
 streams_cut = Counter("qiao_streams_cut", "Streams cut because their permit ended, by cause", ["code"], registry=registry)

@@ -41,8 +41,8 @@ class Journal:
         self._concerned: dict[frozenset[Topic], tuple[Listener, ...]] = {}  # by what a commit is about: there are few such sets
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
         self._turns: dict[str, deque[asyncio.Future[None]] | None] = {}  # by a process of which a step is being taken: who is next
-        self._held: dict[str, asyncio.Future[None]] = {}
-        self._holding: deque[tuple[float, asyncio.Future[None]]] = deque()  # the same, in the order in which they end
+        self._held: dict[str, tuple[float, Callable[[], None]]] = {}  # what is put off, in the order in which its time ends
+        self._timed = False
 
     def listen(self, listener: Listener, *topics: Topic) -> None:
         """Call `listener(changes, evidence)` after each commit that is about one of `topics`, or after each if there are none, in the
@@ -139,40 +139,41 @@ class Journal:
                 return
         del self._turns[pid]
 
-    async def hold(self, pid: str, seconds: float) -> None:
-        """Put off a write about process `pid` that something else may soon make needless: returns when the time is over, which is the
-        same at every call, or at once when somebody wants to know (`settled`)."""
+    def hold(self, pid: str, seconds: float, write: Callable[[], None]) -> None:
+        """Put off a write about process `pid` that something else may soon make needless, as it then says (`drop`). `write` begins it when
+        the time is over, which is the same at every call, or at once when somebody wants to know (`settled`). No task waits for that, as
+        nearly none is ever needed."""
+        self.release(pid)
         loop = asyncio.get_running_loop()
-        over = self._held[pid] = loop.create_future()
-        self._holding.append((loop.time() + seconds, over))
-        if len(self._holding) == 1:  # one timer serves all: nearly none of them ever comes to its end
+        self._held[pid] = loop.time() + seconds, write
+        if not self._timed:  # one timer serves all
+            self._timed = True
             loop.call_later(seconds, self._let_go, loop)
-        try:
-            await over
-        finally:
-            if self._held.get(pid) is over:
-                del self._held[pid]
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        while self._holding:
-            ends, over = self._holding[0]
-            if ends > now and not over.done():
+        while self._held:
+            pid, (ends, _) = next(iter(self._held.items()))
+            if ends > now:
                 loop.call_at(ends, self._let_go, loop)
                 return
-            self._holding.popleft()
-            _end(over)
+            self.release(pid)
+        self._timed = False
+
+    def drop(self, pid: str) -> None:
+        """What was put off about the process is needed no more."""
+        self._held.pop(pid, None)
 
     def release(self, pid: str) -> None:
         """What was put off about the process is not to be put off any longer."""
-        if (over := self._held.get(pid)) is not None:
-            _end(over)
+        if (held := self._held.pop(pid, None)) is not None:
+            held[1]()
 
     async def settled(self, pid: str) -> None:
         """Return once what was put off about the process, and whatever step is being taken, is written."""
-        while pid in self._held:
+        if pid in self._held:
             self.release(pid)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # what was begun takes its turn
         if pid in self._turns:
             await self.decide(_nothing, pid)
 
@@ -302,11 +303,6 @@ def _tell(over: asyncio.Future[Process | None], until: Callable[[Process], bool]
             over.set_result(process)
     except Exception as error:  # of whoever waits: what was committed is told to all others
         over.set_exception(error)
-
-
-def _end(over: asyncio.Future[None]) -> None:
-    if not over.done():
-        over.set_result(None)
 
 
 async def _nothing() -> None:

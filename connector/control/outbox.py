@@ -38,6 +38,7 @@ ADDRESSED = frozenset({Move.START, Move.TRANSFER_REQUEST})
 Finish = Callable[[Outbound, Process], Awaitable[Mapping[str, Any]]]
 # How a move of ours that gives a right is decided anew: from the process and the instant (POSIX seconds).
 Anew = Callable[[Process, float], Awaitable[Reaction]]
+Taken = tuple[int, str | None]  # the status of an answer that has taken our message, and the peer's pid if the answer names it first
 
 
 class Outbox:
@@ -80,20 +81,17 @@ class Outbox:
 
     def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         for id in changes.settled:
-            task = self._tasks.pop(id, None)
-            if task is None or id in self._speaking:
-                continue  # a request on its way is not cut: its answer is just not needed
-            if (pid := self._holding.get(id)) is not None:
-                self._journal.release(pid)  # it ends by itself
-            else:
-                task.cancel()
+            if (pid := self._holding.pop(id, None)) is not None:
+                self._journal.drop(pid)
+            elif (task := self._tasks.pop(id, None)) is not None and id not in self._speaking:
+                task.cancel()  # but a request on its way is not cut: its answer is just not needed
         for row in changes.outbox:
             if not row.dead:
                 self._wake(row, fresh=row.attempts == 0)
 
-    def _wake(self, row: Outbound, *, fresh: bool) -> None:
+    def _wake(self, row: Outbound, *, fresh: bool, taken: Taken | None = None) -> None:
         if row.id not in self._tasks:
-            self._tasks[row.id] = asyncio.create_task(self._run(row, fresh), name=f"outbox {row.act} {row.move}")
+            self._tasks[row.id] = asyncio.create_task(self._run(row, fresh, taken), name=f"outbox {row.act} {row.move}")
 
     async def recover(self) -> int:
         """Wake every row that is neither settled nor dead: called once, at start."""
@@ -109,13 +107,15 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop all tasks. Their rows stay: the next start goes on with them."""
+        self._holding.clear()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, row: Outbound, fresh: bool) -> None:
-        """Do what the row says. A defect on the way is loud, and the row goes on after a pause: it is what somebody waits for."""
+    async def _run(self, row: Outbound, fresh: bool, taken: Taken | None) -> None:
+        """Do what the row says, or note only that the peer has `taken` it. A defect on the way is loud, and the row goes on after a pause:
+        it is what somebody waits for."""
         telemetry.outbox_open.value += 1
         try:
             # A clock that is set back puts nothing off: no more is waited for than was meant to be.
@@ -127,6 +127,8 @@ class Outbox:
                 try:
                     if row.act == "decide":
                         return await self._decide(row)
+                    if taken is not None and not failures:
+                        return await self._note(row, taken)
                     with self._tracing.span(f"send {row.move.type}", SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
                         return await self._deliver(row, fresh and not failures)
                 except Exception as error:
@@ -137,7 +139,6 @@ class Outbox:
         finally:
             telemetry.outbox_open.value -= 1
             self.last_errors.pop(row.pid, None)
-            self._holding.pop(row.id, None)
             if self._tasks.get(row.id) is asyncio.current_task():
                 del self._tasks[row.id]
 
@@ -272,13 +273,19 @@ class Outbox:
             # A peer whose turn it is speaks next, mostly within milliseconds, and its message says that it took ours: then
             # there is one thing to write instead of two. If we die before, the row is still there, and the peer is asked.
             self._holding[row.id] = row.pid
-            await self._journal.hold(row.pid, NEXT_WORD_SECONDS)
-            self._holding.pop(row.id, None)
-            if row.id not in self._tasks:
-                return None  # its next message came, and settled this one
+            return self._journal.hold(row.pid, NEXT_WORD_SECONDS, lambda: self._go_on(row, (reply.status, peer_pid)))
+        return await self._note(row, (reply.status, peer_pid))
+
+    def _go_on(self, row: Outbound, taken: Taken) -> None:
+        """Nothing has come that settles the row."""
+        if self._holding.pop(row.id, None) is not None:
+            self._wake(row, fresh=False, taken=taken)
+
+    async def _note(self, row: Outbound, taken: Taken) -> None:
+        status, peer_pid = taken
         if peer_pid is not None and (known := await self._store.process_of_peer(row.kind, row.peer, peer_pid)) and known.pid != row.pid:
             fault = f"the peer acknowledged with the pid `{peer_pid}`, which is that of another {row.kind} with it"
-            return await self._refused(row, "bad-answer", (fault,), reply.status)
+            return await self._refused(row, "bad-answer", (fault,), status)
         return await self._settle(row, lambda before: exchange.answered(before, row.id, peer_pid), telemetry.ACKNOWLEDGED)
 
     async def _settle_told(self, row: Outbound, told: Process) -> None:

@@ -26,7 +26,7 @@ from connector.records import Agreement, Changes, Conflict, Dataset, Evidence, E
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import agreement, fact, negotiation, outbound, pull, transfer
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, request, say, seen, standing
-from tests.pair import Desk, desk, fresh
+from tests.pair import WAIT_SECONDS, Desk, desk, fresh
 
 
 @pytest_asyncio.fixture
@@ -357,24 +357,32 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_passes_it_on():
 
 
 @pytest.mark.asyncio
-async def test_what_is_put_off_waits_its_time_or_until_somebody_wants_to_know():
+async def test_what_is_put_off_waits_its_time_or_until_somebody_wants_to_know_or_it_is_needed_no_more():
     journal, loop = Journal(MemoryStore(), SystemClock()), asyncio.get_running_loop()
     ends: dict[str, float] = {}
+    last, over = loop.time(), asyncio.Event()
 
-    async def put_off(pid: str) -> None:
+    def put_off(pid: str) -> None:
         begun = loop.time()
-        await journal.hold(pid, 0.05)
-        ends[pid] = loop.time() - begun
 
-    tasks = [asyncio.create_task(put_off(pid)) for pid in "abc"]
-    await asyncio.sleep(0)
-    tasks[0].cancel()
+        def write() -> None:
+            ends[pid] = loop.time() - begun
+            if pid == "d":
+                over.set()
+
+        journal.hold(pid, 0.05, write)
+
+    for pid in "abc":
+        put_off(pid)
+    journal.drop("a")
     await journal.settled("b")
     assert ends["b"] < 0.05
     await asyncio.sleep(0.02)
-    await put_off("d")
-    await tasks[2]
-    assert ends["c"] > 0.045
-    assert ends["d"] > 0.045
-    assert not vars(journal)["_held"]
-    assert not vars(journal)["_holding"], "nothing is kept of what nobody waits for"
+    put_off("d")
+    await over.wait()
+    assert "a" not in ends
+    assert (ends["c"] > 0.045, ends["d"] > 0.045, loop.time() - last < WAIT_SECONDS) == (True, True, True)
+    put_off("e")
+    put_off("e")
+    assert "e" in ends, "of two about one process neither is lost"
+    assert [*vars(journal)["_held"]] == ["e"], "nothing is kept of what nobody waits for"
