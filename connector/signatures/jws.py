@@ -83,28 +83,12 @@ def sign(claims: Mapping[str, Any], key: SigningKey, typ: str) -> str:
     return (signing_input + b"." + _encode(signature)).decode("ascii")
 
 
-def open(token: str, key_of: KeyOf, typ: str, characters_max: int = TOKEN_CHARACTERS_MAX) -> tuple[str, dict[str, Any]]:
+def open(token: str, key_of: KeyOf, typ: str) -> tuple[str, dict[str, Any]]:
     """Return the `kid` and the claims of a token that a key of `key_of` signed and whose kind is `typ`.
 
     Says nothing yet about audience and time: that is `check`. Raises Unauthenticated; its text never repeats the token.
     """
-    if len(token) > characters_max:
-        raise Unauthenticated(f"the token is longer than {characters_max} characters", fault="length")
-    parts = token.split(".")
-    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, 3.1
-        raise Unauthenticated("the token is not a compact JWS of three parts", fault="parts")
-    header, payload, sealed = parts
-    kid = _kid(header, typ)
-    signature = _decode(sealed, "signature")
-    if len(signature) != SIGNATURE_BYTES:
-        raise Unauthenticated(f"the token's signature does not have {SIGNATURE_BYTES} bytes", fault="signature")
-    body = _decode(payload, "payload")
-    public = key_of(kid)
-    try:
-        crypto_sign_open(signature + f"{header}.{payload}".encode("ascii"), public)
-    except BadSignatureError:
-        raise Unauthenticated("the token's signature is not by the key that `kid` names", fault="signature") from None
-    return kid, _object(body, "payload")
+    return _opened(token, key_of, typ, TOKEN_CHARACTERS_MAX)
 
 
 def read(token: str, typ: str, issuer: str, keys: Iterable[PublicKey], at: float) -> dict[str, Any]:
@@ -121,7 +105,7 @@ def read(token: str, typ: str, issuer: str, keys: Iterable[PublicKey], at: float
             raise Unauthenticated("the object's key was not valid at that time; see its `notBefore` and `notAfter`", fault="key-ended")
         return key.public
 
-    _, claims = open(token, public, typ, OBJECT_CHARACTERS_MAX)
+    _, claims = _opened(token, public, typ, OBJECT_CHARACTERS_MAX)
     if claims.get("iss") != issuer:
         raise Unauthenticated("the object's `iss` is not the participant whose key signed it", fault="issuer")
     return claims
@@ -194,6 +178,26 @@ def from_jwk(jwk: object) -> bytes:
     if not crypto_core_ed25519_is_valid_point(public):
         raise ValueError("has an `x` that is no Ed25519 public key")
     return public
+
+
+def _opened(token: str, key_of: KeyOf, typ: str, characters_max: int) -> tuple[str, dict[str, Any]]:
+    if len(token) > characters_max:
+        raise Unauthenticated(f"the token is longer than {characters_max} characters", fault="length")
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, 3.1
+        raise Unauthenticated("the token is not a compact JWS of three parts", fault="parts")
+    header, payload, sealed = parts
+    kid = _kid(header, typ)
+    signature = _decode(sealed, "signature")
+    if len(signature) != SIGNATURE_BYTES:
+        raise Unauthenticated(f"the token's signature does not have {SIGNATURE_BYTES} bytes", fault="signature")
+    body = _decode(payload, "payload")
+    public = key_of(kid)
+    try:
+        crypto_sign_open(signature + f"{header}.{payload}".encode("ascii"), public)
+    except BadSignatureError:
+        raise Unauthenticated("the token's signature is not by the key that `kid` names", fault="signature") from None
+    return kid, _object(body, "payload")
 
 
 @lru_cache(maxsize=64)
