@@ -42,35 +42,35 @@ class Sender:
 
 @immutable
 class Outgoing:
-    """A move of ours, ready to be committed."""
+    """A move of ours, ready to be committed. `members` are those of the process that change by it."""
 
-    process: Process
+    members: dict[str, Any]
     outbound: Outbound
     saves: tuple[Record, ...] = ()
 
 
 def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float, trace: str | None, version: int) -> Outgoing:
-    """Put `act` in flight: returns the process in its new `version`, the outbox row (id `id`) and further records to save with them.
+    """Put `act` in flight: returns what changes of the process in its new `version`, the outbox row (id `id`) and further records to
+    save with them.
 
     An act with a delay becomes a "decide" row: it is looked at again when it is due, and only counts if the process has
     not changed meanwhile from that version. Raises IllegalMessage if the state table forbids the move.
     """
     times = sender.times
+    members: dict[str, Any] = {"version": version, "updated": now}
     if act.delay_seconds > 0:
         body = orjson.dumps({"version": version, "code": act.code, "reasons": act.reasons, "grounds": act.grounds})
-        row = _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace)
-        return Outgoing(exchange.changed(process, version=version, updated=now), row)
-    more: dict[str, Any] = {"version": version, "updated": now}
+        return Outgoing(members, _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace))
+    members |= exchange.sending(process, act.move, id)
     if act.move is Move.CONTRACT_AGREEMENT:
-        more["agreement"] = id
+        members["agreement"] = id
     if act.move is Move.START and process.role is Role.PROVIDER:  # each start ends the tokens of the one before
-        more["detail"] = dict(process.detail) | {"generation": process.detail.get("generation", 0) + 1}
+        members["detail"] = dict(process.detail) | {"generation": process.detail.get("generation", 0) + 1}
     if act.move.termination:  # what the peer is told is what an operator reads here
-        more["detail"] = saying(process.detail, "us", act.code, act.reasons, act.grounds)
-    sent = exchange.send(process, act.move, id, **more)
-    members, saves = _members(sent, act, sender, id, now)
-    body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
-    return Outgoing(sent, _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
+        members["detail"] = saying(process.detail, "us", act.code, act.reasons, act.grounds)
+    said, saves = _said(process, act, sender, id, now)
+    body = orjson.dumps(wire.message(act.move, consumer_pid=process.consumer_pid, provider_pid=process.provider_pid, **said))
+    return Outgoing(members, _row(process, act.move, "deliver", body, id, now, now, times, trace), saves)
 
 
 def saying(
@@ -88,7 +88,7 @@ def _row(process: Process, move: Move, act: str, body: bytes, id: str, due: floa
     return Outbound(id, process.pid, process.kind, process.peer, act, move, path, body, due, due + times.delivery_seconds, now, trace=trace)
 
 
-def _members(process: Process, act: Act, sender: Sender, id: str, now: float) -> tuple[dict[str, Any], tuple[Record, ...]]:
+def _said(process: Process, act: Act, sender: Sender, id: str, now: float) -> tuple[dict[str, Any], tuple[Record, ...]]:
     """The members of the message beyond type and pids."""
     detail, first = process.detail, process.peer_pid is None
     callback = sender.callback if first else None

@@ -50,13 +50,14 @@ class Steps:
         process, act, saves = reaction.process, reaction.act, reaction.saves
         rows: tuple[Outbound, ...] = ()
         version = before.version if before else None
+        members: dict[str, Any] = {"version": (version or 0) + 1, "updated": now}
         if ask and not process.final and process.in_flight is None:
             act = self._approver.next_act(process, act)
         if act is not None:
             if act.reasons:  # what the peer is told stands here too
                 process = replace(process, detail=saying(process.detail, "us", act.code, act.reasons, act.grounds))
             out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace, version=(version or 0) + 1)
-            process, rows, saves = out.process, (out.outbound,), (*saves, *out.saves)
+            members, rows, saves = out.members, (out.outbound,), (*saves, *out.saves)
             if out.outbound.act == "deliver":
                 said: dict[str, Any] = {"code": act.code, "reasons": list(act.reasons)} if act.code else {}
                 evidence = (*evidence, fact(telemetry.SENT, process, now, act.move, **said))
@@ -66,12 +67,13 @@ class Steps:
         digests = _digests(before, process, saves)
         if digests and not evidence:  # what changes without any other fact is one itself
             evidence = (fact(telemetry.DECIDED_AGAIN, process, now),)
-        more: dict[str, Any] = {"due": due_of(process, self.sender.times, begins)}
-        if act is None:
-            more |= {"version": (version or 0) + 1, "updated": now}
         if evidence:
-            evidence, more["detail"] = _numbered(evidence, process.detail, before.detail if before else {}, digests)
-        process = exchange.changed(process, **more)
+            kept = members.get("detail", process.detail)
+            evidence, members["detail"] = _numbered(evidence, kept, before.detail if before else {}, digests)
+        process = exchange.changed(process, **members)
+        due = due_of(process, self.sender.times, begins)
+        if due != process.due:  # most that is on its way is due by its row
+            process = exchange.changed(process, due=due)
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),

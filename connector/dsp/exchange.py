@@ -201,14 +201,18 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
     return Received(moved, settled=process.in_flight_id, overruled=overruled)
 
 
-def send(process: Process, move: Move, outbox_id: str, **more: Any) -> Process:
-    """Put a move of ours in flight, with `more` members that change by it; the state stays until it is answered. Raises
-    IllegalMessage if the table forbids it
-    or another move is in flight; only a termination replaces one that is."""
+def send(process: Process, move: Move, outbox_id: str) -> Process:
+    """Put a move of ours in flight; the state stays until it is answered. Raises IllegalMessage as `sending`."""
+    return changed(process, **sending(process, move, outbox_id))
+
+
+def sending(process: Process, move: Move, outbox_id: str) -> dict[str, Any]:
+    """The members of a process that change when a move of ours is put in flight, for who changes others with them. Raises
+    IllegalMessage if the table forbids it or another move is in flight; only a termination replaces one that is."""
     if process.in_flight and not move.termination:
         raise IllegalMessage(f"`{process.in_flight}` is still without an answer; `{move}` has to wait for it")
     after(process, process.role, move)
-    return changed(process, in_flight=move, in_flight_id=outbox_id, halted=_halted(process, process.role, move), **more)
+    return {"in_flight": move, "in_flight_id": outbox_id, "halted": _halted(process, process.role, move)}
 
 
 def answered(process: Process, outbox_id: str, peer_pid: str | None = None) -> Process:
