@@ -19,6 +19,7 @@ from connector.dataplane.coverage import RANGES_MAX
 from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
+from connector.dataplane_accounts.timed import Timed
 from connector.errors import Withdrawn
 from connector.metering.begun import begun
 from connector.metering.ranges import Ranges, union, without
@@ -29,7 +30,6 @@ from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports.live import unit_of
 
 METERED_PIECE_BYTES: Final = 256 * 1024  # at most in one step of a file: of a step that is cut nobody knows how much the kernel took
-MICROSECONDS = 1_000_000
 USED_UP = "what the agreement allows is used up"
 
 
@@ -38,7 +38,7 @@ class Meters:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._watches: dict[tuple[str, str], _Watch] = {}
+        self._watches: dict[tuple[str, str], Timed] = {}
         self._called: dict[str, None] = {}  # transfers whose call is paid, the oldest first
         self._paid = dict(ledger.paid)  # bytes that transfers have paid for, of each content; the oldest first
         self._calling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -80,15 +80,15 @@ class Meters:
         """What still counts of a transfer: once its call is paid, calls cost nothing more."""
         return tuple(each for tally in tallies if (each := _called(tally)) is not None) if transfer in self._called else tallies
 
-    def watch(self, agreement: str, tally: Tally) -> _Watch:
+    def watch(self, agreement: str, tally: Tally) -> Timed:
         """The watch of an agreement's metered time under a rule."""
         key = (agreement, tally.rule)
         known = self._watches.get(key)
         if known is None or known.over:
-            known = self._watches[key] = _Watch(self._ledger, agreement, tally)
+            known = self._watches[key] = Timed(self._ledger, agreement, tally)
         return known
 
-    def forget(self, watch: _Watch) -> None:
+    def forget(self, watch: Timed) -> None:
         """Forget a watch that has come to its end."""
         key = (watch.agreement, watch.tally.rule)
         if self._watches.get(key) is watch:
@@ -109,7 +109,7 @@ class Meter:
         self._records = begun(unit_of(media_type))
         self.waits = self.asks = False  # for more, as what was allowed has left; and whether there is to be any
         self.before_end: Callable[[], Awaitable[None]] | None = None  # waits for what would be lost with the end of the transfer
-        self._watches: list[_Watch] = []
+        self._watches: list[Timed] = []
 
     @property
     def reads(self) -> bool:
@@ -151,6 +151,8 @@ class Meter:
     async def allow(self, count: int, piece: bytes | None = None) -> int:
         """How many of the next `count` bytes, one at least, may leave now; they count as having left. `piece` holds them where records
         are counted. Waits while others hold what is left. Raises Withdrawn once nothing is left."""
+        if any(watch.over for watch in self._watches):
+            await self._time_up()
         while not (fitting := self._fitting(count, piece)):
             self.waits = True
             await self._exchange(self._rest)
@@ -262,6 +264,13 @@ class Meter:
             self._leave()
             await self._ask()
 
+    async def _time_up(self) -> None:
+        """The time in which this ran is over: what comes leaves only where it is permitted by something else. Raises Withdrawn."""
+        self.waits = True
+        await self._ask()
+        self._leave()
+        await self._run_watches()
+
     def _leave(self) -> None:
         watches, self._watches = self._watches, []
         for watch in watches:
@@ -288,100 +297,3 @@ def _called(tally: Tally) -> Tally | None:
 def most(pricing: Pricing, count: int) -> int:
     """The most that so many bytes can cost: each of them may begin a record."""
     return pricing.rate(CALL_COUNT) + max(count, 1) * (pricing.rate(BYTE_COUNT) + pricing.rate(RECORD_COUNT))
-
-
-class _Watch:
-    """Runs while at least one stream of an agreement does. It holds a portion of time, renews it at half of it, and where nothing more is
-    to be had cuts all that run on it at the instant at which the last portion ends."""
-
-    def __init__(self, ledger: Ledger, agreement: str, tally: Tally) -> None:
-        self.agreement, self.tally = agreement, tally
-        self.over = False
-        self._ledger = ledger
-        self._running: dict[Meter, str] = {}
-        self._held: Holder | None = None
-        self._since = 0.0
-        self._begun: asyncio.Task[bool] | None = None
-        self._renewal: asyncio.Task[None] | None = None
-
-    async def join(self, meter: Meter, transfer: str) -> bool:
-        """Run for a stream. False if there is no time left."""
-        self._running[meter] = transfer
-        if self._begun is None:
-            self._begun = self._ledger.spawn(self._begin(transfer))
-        return await asyncio.shield(self._begun)
-
-    def leave(self, meter: Meter) -> None:
-        """Run no longer for a stream; the last one stops it for good."""
-        self._running.pop(meter, None)
-        if not self._running and not self.over:
-            self.over = True
-            self._ledger.spawn(self._end())
-
-    async def _begin(self, transfer: str) -> bool:
-        self._held = held = self._ledger.holder(self.agreement, transfer)
-        while True:
-            news = self._ledger.news(self.agreement)
-            state = await held.exchange([self.tally], {})
-            if state != "busy" or not self._running:
-                break
-            await news.wait()
-        self._since = _now()
-        if held.amounts and self._running:
-            self._renewal = self._ledger.spawn(self._renew(held))
-        return state == "granted"
-
-    async def _renew(self, held: Holder) -> None:
-        """Renew the portion at half of it until there is nothing more, then cut what runs when that ends."""
-        more = True
-        try:
-            while more and held.amounts:
-                await asyncio.sleep(self._seconds_left(held) / 2)
-                self._spend(held)
-                more = await held.exchange([self.tally], {}, {METERED_TIME: held.left(METERED_TIME)}) == "granted"
-            await asyncio.sleep(self._seconds_left(held))
-        except Exception:
-            self._cut()  # what cannot be written must not go on
-            raise
-        if held.amounts:
-            self.over = True
-            self._ledger.spawn(self._used_up(held, self._cut()))
-
-    def _cut(self) -> set[str]:
-        """Cut all streams that run; returns their transfers."""
-        transfers = set(self._running.values())
-        for transfer in transfers:
-            self._ledger.cut(transfer, Code.QUOTA_EXHAUSTED)
-        return transfers
-
-    async def _used_up(self, held: Holder, transfers: set[str]) -> None:
-        self._spend(held)
-        await held.close()
-        for transfer in transfers:
-            await self._ledger.at_mark(transfer)
-
-    def _seconds_left(self, held: Holder) -> float:
-        return max(0.0, self._since + held.left(METERED_TIME) / MICROSECONDS - _now())
-
-    def _spend(self, held: Holder) -> None:
-        """Count the time that has gone by since the last time, as far as it is held."""
-        now = _now()
-        held.spend(METERED_TIME, min(int((now - self._since) * MICROSECONDS) + 1, held.left(METERED_TIME)))
-        self._since = now
-
-    async def _end(self) -> None:
-        """Post the time that has gone by and give back the rest."""
-        if self._begun is not None:
-            await asyncio.wait({self._begun})
-        if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.wait({self._renewal})
-        if (held := self._held) is not None:
-            await held.settled()
-            self._spend(held)
-            await held.close()
-
-
-def _now() -> float:
-    """Seconds of a clock that nobody sets."""
-    return asyncio.get_running_loop().time()

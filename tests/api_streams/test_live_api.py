@@ -14,6 +14,7 @@ import pytest
 from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
 from connector.dataplane_live import flow, lives
+from connector.dataplane_live.flow import PIECE_BYTES
 from connector.dataplane_live.taking import Taking
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash, root_of
@@ -21,7 +22,7 @@ from connector.metering.content import CHUNK_BYTES, Sealed, read_header, read_se
 from connector.metering.live import LAST, read_etag
 from connector.metering.objects import WINDOW_BYTES, Manifest, kept
 from connector.odrl.counters import Pricing, Tally
-from connector.odrl.operands import RECORD_COUNT
+from connector.odrl.operands import METERED_TIME, RECORD_COUNT
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
 from tests.dataplane_live import upstream
@@ -65,6 +66,15 @@ async def client(tmp_path: Path, path: str = "/lines?size=900", window_bytes: in
         await rig.publish_live(url + path, **({"since": SINCE} if path.startswith("/lines") and "count" not in path else {}))
         async with aiohttp.ClientSession() as http:
             yield Client(rig, http)
+
+
+async def all_of(answer: aiohttp.ClientResponse) -> bytes:
+    """What comes until it is cut."""
+    data = b""
+    with suppress(aiohttp.ClientPayloadError, aiohttp.ClientConnectionError):
+        async for piece in answer.content.iter_any():
+            data += piece
+    return data
 
 
 def numbers(data: bytes) -> list[int]:
@@ -141,36 +151,40 @@ async def test_nobody_is_told_that_what_goes_on_has_an_end(tmp_path: Path, monke
 async def test_as_many_records_leave_as_are_allowed_and_the_stream_ends_with_the_last(tmp_path: Path, path: str, ending: bytes):
     async with client(tmp_path, path) as at:
         at.rig.change(tallies=(Tally("/permission/0", RECORD_COUNT, (321,)),))
-        data = b""
         async with asyncio.timeout(20), at.get() as answer:
-            with suppress(aiohttp.ClientPayloadError):  # it is cut
-                async for piece in answer.content.iter_any():
-                    data += piece
+            data = await all_of(answer)
         assert data.endswith(ending)
         assert data.count(ending) == 321
 
 
+@pytest.mark.parametrize(("operand", "most"), [(RECORD_COUNT, 321), (METERED_TIME, 300_000)], ids=["records", "time"])
 async def test_at_a_quota_who_signs_is_waited_for_while_nothing_leaves_and_a_suspension_does_not_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operand: str, most: int
 ):
-    waits, seconds = asyncio.Event(), list[float]()
+    waits, seconds, left = asyncio.Event(), list[float](), list[int]()
 
-    async def signed_as_left(_self: Taking, bound_seconds: float) -> None:
+    async def signed_as_left(taking: Taking, bound_seconds: float) -> None:
         seconds.append(bound_seconds)
+        left.append(taking._out_bytes)
         waits.set()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Taking, "signed_as_left", signed_as_left)
     async with client(tmp_path) as at:
-        at.rig.change(tallies=(Tally("/permission/0", RECORD_COUNT, (321,)),))
+        at.rig.change(tallies=(Tally("/permission/0", operand, (most,)),))
         await at.body("/manifest")
         async with asyncio.timeout(20), at.get() as answer:
+            taken = asyncio.create_task(all_of(answer))
             await waits.wait()
-            assert await at.body("/checkpoint?after=1"), "the transfer runs, and what has left can be proven"
+            assert not left[0] or await at.body("/checkpoint?after=1"), "the transfer runs, and what has left can be proven"
+            usage = await at.rig.store.usage("urn:agreement")
+            assert usage is not None
+            assert (usage.spent("/permission/0", operand), usage.open) == (most, ()), "no time runs for what waits"
+            assert at.rig.marks.asked == []
             at.rig.change(state="SUSPENDED")
-            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
-                await asyncio.wait_for(answer.content.read(), 1)
-        assert seconds == [live_api.SIGNED_SECONDS]
+            data = await taken
+        assert set(seconds) == {live_api.SIGNED_SECONDS}
+        assert len(data) <= max(left) + PIECE_BYTES, "one piece was on its way"
 
 
 async def test_a_budget_ends_before_the_leaf_that_it_does_not_pay_for(tmp_path: Path):
@@ -178,11 +192,8 @@ async def test_a_budget_ends_before_the_leaf_that_it_does_not_pay_for(tmp_path: 
     budget = 700
     async with client(tmp_path, "/lines?size=900") as at, asyncio.timeout(20):
         at.rig.change(tallies=(Tally("/permission/0", "money", (budget,), Pricing(1, 0, ((RECORD_COUNT, 1),))),))
-        data = b""
         async with at.get() as answer:
-            with suppress(aiohttp.ClientPayloadError):  # it is cut
-                async for piece in answer.content.iter_any():
-                    data += piece
+            data = await all_of(answer)
         assert at.rig.metering is not None
         assert at.rig.metering.lives is not None
         with at.rig.metering.lives.log_of(TRANSFER) as log:
