@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import orjson
 from jsonschema import Draft201909Validator, ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
@@ -31,6 +32,7 @@ ASSERTIONS = {"required", "const", "enum", "type", "minItems", "oneOf", "anyOf",
 APPLICATORS = {"items", "properties", "allOf"}
 # A string has no items: this one place of the official files can never say no.
 NEVER_APPLIES = ("common/context-schema.json", "/definitions/ContextSchema/items/items", "type")
+PARTS_MOST = 10_000  # of messages, whose verdict is remembered: equal parts come soon after each other
 
 
 @cache
@@ -39,6 +41,12 @@ def official_schemas() -> dict[str, Document]:
     texts = [path.read_text() for path in sorted(OFFICIAL.glob("*/*-schema.json"))]
     documents = [json.loads(text.replace(".json#definitions/", ".json#/definitions/")) for text in texts]
     return {document["$id"]: document for document in documents}
+
+
+@cache
+def _judging() -> dict[str, Document]:
+    """The official schemas without the name of their dialect: where it stands, the reference implementation goes on by its own `$ref`."""
+    return {id_: _without(document, "$schema") for id_, document in official_schemas().items()}
 
 
 @cache
@@ -51,19 +59,41 @@ def validators(schemas: dict[str, Any]) -> dict[str, Any]:
     """Shape -> validator of the reference implementation."""
     registry = Registry().with_resources((id_, DRAFT201909.create_resource(document)) for id_, document in schemas.items())
     known: dict[int, Any] = {}  # by the schema that refers, all of which live as long as the registry: a third of the time went there
+    said: dict[tuple[int, bytes], tuple[ValidationError, ...]] = {}  # what is left of it went to parts that no mutation had touched
 
     def follow(validator: Any, reference: str, instance: Any, schema: Document) -> Iterator[ValidationError]:
         if (found := known.get(id(schema))) is None:
             found = known[id(schema)] = validator._resolver.lookup(reference)
-        return validator.descend(instance, found.contents, resolver=found.resolver)
+        part = id(found.contents), orjson.dumps(instance)
+        if (errors := said.get(part)) is None:
+            errors = tuple(validator.descend(instance, found.contents, resolver=found.resolver))
+            if len(said) >= PARTS_MOST:
+                said.clear()
+            said[part] = errors
+        return map(_said_again, errors)
 
     following = extend(Draft201909Validator, {"$ref": follow})
     return {name: following({"$ref": BASE + place}, registry=registry) for name, place in SCHEMA_OF.items()}
 
 
+def _said_again(error: ValidationError) -> ValidationError:
+    """The same of an equal part at another place: whoever refers to the part writes its path into the error."""
+    return ValidationError(
+        error.message,
+        validator=error.validator,
+        path=error.relative_path,
+        cause=error.cause,
+        context=[_said_again(inner) for inner in error.context or ()],
+        validator_value=error.validator_value,
+        instance=error.instance,
+        schema=error.schema,
+        schema_path=error.relative_schema_path,
+    )
+
+
 @cache
 def oracle() -> dict[str, Any]:
-    return validators(official_schemas())
+    return validators(_judging())
 
 
 def examples() -> Iterator[tuple[str, str, Document]]:
@@ -87,7 +117,7 @@ def _places() -> dict[int, tuple[str, str]]:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
             walk(inner, file, f"{pointer}/{key}")
 
-    for id_, document in official_schemas().items():
+    for id_, document in _judging().items():
         walk(document, id_.removeprefix(BASE), "")
     return found
 
