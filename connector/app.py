@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -34,6 +33,7 @@ from connector.api_management.doors import Doors
 from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
+from connector.app_memory import gather, settle
 from connector.app_parts import Together, kept_lives, kept_room, looking_at, own_key, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
@@ -82,8 +82,6 @@ from connector.records.metering import Metered
 from connector.settings import Settings, load
 from connector.settings.live import taken
 from connector.vocabulary import read_profiles, read_vocabulary
-
-GC_THRESHOLD = 20_000  # allocations before a young collection: messages make few cycles
 
 
 class Automatic:
@@ -372,12 +370,10 @@ async def serve(
     running = await start(settings, path=path, environ=environ)
     reloads: set[asyncio.Task[None]] = set()
     loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reloads, _reload(running)))
-    gc.unfreeze()  # what was imported, too: `cli.run.loading`
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    settle()
     if ready is not None:
         ready(running)
+    await asyncio.to_thread(gather)
     try:
         await stop.wait()
         telemetry.log.info("draining")

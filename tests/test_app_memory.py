@@ -1,0 +1,52 @@
+"""The memory of a connector that has started."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connector import app_memory
+
+ROOT = Path(__file__).parents[1]
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+# Two mappings of 10 MiB: one is full, of the other every second page is there. In a process of its own, which is small.
+MOVED = """
+import ctypes, mmap, re
+from connector.app_memory import gather
+
+SIZE, PAGE = 10 << 20, mmap.PAGESIZE
+
+def made(step):
+    mapping = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for at in range(0, SIZE, step):
+        mapping[at] = at // PAGE % 251
+    return mapping
+
+def kept(mapping, step):
+    return all(mapping[at] == at // PAGE % 251 for at in range(0, SIZE, step))
+
+def kib(name):
+    return sum(map(int, re.findall(rf"^{name}: +([0-9]+) kB", open("/proc/self/smaps").read(), re.M)))
+
+full, holes = made(PAGE), made(2 * PAGE)
+before = kib("Rss"), kib("AnonHugePages")
+moved = gather()
+grown, huge = kib("Rss") - before[0], kib("AnonHugePages") - before[1]
+print(moved, huge // 2048, grown, kept(full, PAGE) and kept(holes, 2 * PAGE))
+"""
+
+
+@pytest.mark.skipif(not HUGE.exists() or "[never]" in HUGE.read_text(), reason="this kernel gives no huge pages")
+def test_what_is_full_is_moved_into_huge_pages_and_nothing_becomes_resident_for_it():
+    ran = subprocess.run([sys.executable, "-c", MOVED], cwd=ROOT, capture_output=True, text=True, check=True)
+    moved, huge, grown_kib, same = ran.stdout.split()
+    assert same == "True"
+    assert int(grown_kib) < 2048, "ctypes is new, and a sixteenth of a huge page at most; what has holes would be 5 MiB more"
+    if int(moved):  # before Linux 6.1, or in a sandbox that has no pagemap, none is
+        assert int(moved) == int(huge) >= 4
+
+
+def test_a_system_that_does_not_say_what_is_where_keeps_it_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(app_memory, "SELF", tmp_path)
+    assert app_memory.gather() == 0
