@@ -188,6 +188,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         views = Views(store, rights, tokens, clock, watch.suspect)
         negotiations, transfers = Negotiations(store, policies, identity), Transfers(store, rights, peer.check)
         ledger = Ledger(store, journal.decide, clock, ids, Marks(journal, steps, rights).reached, flows.cut)
+        transfers.news = ledger.news
         journal.listen(ledger.committed, Kind.TRANSFER, telemetry.STATEMENT_AGREED)
         stack.push_async_callback(ledger.close)
         book = Book(

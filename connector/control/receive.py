@@ -47,7 +47,7 @@ class Receiver:
     def __init__(self, journal: Journal, steps: Steps, negotiations: Negotiations, transfers: Transfers) -> None:
         self._journal = journal
         self._store = journal.store
-        self._steps = steps
+        self._steps, self._transfers = steps, transfers
         self._reactions: dict[Kind, Negotiations | Transfers] = {Kind.NEGOTIATION: negotiations, Kind.TRANSFER: transfers}
 
     async def find(self, caller: Caller, kind: Kind, pid: str) -> Process:
@@ -99,6 +99,8 @@ class Receiver:
             evidence = self._evidence(process, received, reaction.process, message, now)
             return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox)
 
+        if message.move is Move.TRANSFER_REQUEST:
+            await self._transfers.settled(message.document, caller, self._journal.clock.now)
         try:
             await self._journal.decide(step, pid)
         except (IllegalMessage, Refused, WireError):

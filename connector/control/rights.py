@@ -195,6 +195,10 @@ class Rights:
         counted_by = (tallies, usage, looks, asked.set_aside)
         return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, *counted_by)
 
+    def counts(self, agreement: Agreement) -> bool:
+        """Whether anything is counted under an agreement."""
+        return bool(self._policies.tallies(self._policies.read(agreement.document)))
+
     def demanded(self, agreement: Agreement) -> frozenset[str]:
         """What an agreement demands of a stream, as IRIs, whatever has become of it and of its dataset. One whose terms are not understood
         any more may have demanded that requests are signed, so it does."""

@@ -5,15 +5,17 @@ Like `connector.control.negotiate`: reactions read and decide; the caller commit
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from connector.control.compose import SAID, saying
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
 from connector.control.rights import WITHDRAWN, Rights, Ruling, charge, outcome, refuse
 from connector.control.steps import Steps
+from connector.control_billing.affording import BUDGET_SHORT, about_to_return
 from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dsp import dcat, exchange, wire
 from connector.dsp.exchange import Process
@@ -26,6 +28,7 @@ from connector.ports import Act, Caller, Clock, Store, TransferView
 from connector.records import Agreement, Changes, Edr, Expect, Outbound, Usage
 
 FORMATS = frozenset({dcat.FORMAT_PULL, dcat.FORMAT_PUSH})
+AWAITED_SECONDS: Final = 5.0  # that a request waits for what a transfer before it gives back
 
 
 class Transfers:
@@ -35,6 +38,27 @@ class Transfers:
         self._store = store
         self._rights = rights
         self._check = check
+        self.news: Callable[[str], asyncio.Event] | None = None  # set by the next change of what an agreement has used
+
+    async def settled(self, document: Mapping[str, Any], caller: Caller, clock: Callable[[], float]) -> None:
+        """Provider: a request is about to be decided. Where it would be denied for what another transfer that has just ended is about to
+        give back, return once that is there, or after AWAITED_SECONDS. Whoever asks need not know that the other one is not settled."""
+        ends, agreement = asyncio.get_running_loop().time() + AWAITED_SECONDS, await self._store.agreement(document["agreementId"])
+        if self.news is None or agreement is None or agreement.peer != caller.participant.id or not self._rights.counts(agreement):
+            return
+        while True:
+            news, now = self.news(agreement.id), clock()
+            usage = await self._store.usage(agreement.id)
+            if usage is None or not await about_to_return(self._store, usage, now):
+                return
+            ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, starts=document["consumerPid"])
+            if ruling.verdict.code not in (BUDGET_SHORT, Code.QUOTA_EXHAUSTED):
+                return
+            try:
+                async with asyncio.timeout_at(ends):
+                    await news.wait()
+            except TimeoutError:
+                return
 
     async def react(self, process: Process, message: Message, caller: Caller, now: float) -> Reaction:
         """React to an accepted message; `process` is already in the state that follows it. Raises Refused if its content

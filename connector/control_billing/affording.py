@@ -285,9 +285,13 @@ def price_of(pricing: Pricing, extent: Extent, leaves: Ranges | None = None, cal
 
 
 async def about_to_return(store: Store, usage: Usage, now: float) -> bool:
-    """Whether a transfer has just ended that may be about to give some of a budget back."""
-    ended = [await store.process(Kind.TRANSFER, each.transfer) for each in usage.open if is_taken(each) and each.amount < 0]
-    return any(process is not None and process.final and now - process.updated < SOON_SECONDS for process in ended)
+    """Whether a transfer has just ended that may be about to give some of a budget back: none of who signs nothing, as that is billed by
+    what has left."""
+    for each in (each for each in usage.open if is_taken(each) and each.amount < 0):
+        process, account = await store.process(Kind.TRANSFER, each.transfer), await store.metered(each.transfer)
+        if process is not None and process.final and now - process.updated < SOON_SECONDS and not (account is not None and account.silent):
+            return True
+    return False
 
 
 def _reason(tally: Tally, dataset: Dataset, usage: Usage, cost: int, left: int, *, soon: bool) -> str:

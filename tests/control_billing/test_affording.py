@@ -202,6 +202,10 @@ async def test_what_another_has_paid_for_and_will_have_back_is_set_aside_as_far_
     assert RETURNS not in (await asked(policy("1.999999", MEGABYTE), signed[0], replace(signed[1], updated=-60.0), usage=usage)).reason
     gone = replace(usage, open=())
     assert (await asked(policy("2", MEGABYTE), *signed, usage=gone)).reason, "nothing comes back any more"
+    silent = (brought("t1", (), sequence=0, sent=((0, 3 * CHUNK),)), replace(signed[1], updated=6.0))
+    reason = (await asked(policy("1.999999", MEGABYTE), *silent, usage=usage)).reason
+    assert reason.endswith(MENDED)
+    assert RETURNS not in reason, "who signs nothing has had what has left"
     back = replace(gone, posted=((RULE, EUR, 2 * CHUNK),))
     assert await asked(policy("2", MEGABYTE), *signed, usage=back) == costs(2 * CHUNK)
     part = replace(back, open=(replace(takes, amount=-CHUNK // 2),))

@@ -203,14 +203,18 @@ async def test_what_cancelled_orders_have_left_is_signed_for_once_and_costs_the_
         assert (await both.provider.asked("GET", f"{place}/usage"))["counts"]["bytes"] == 3 * len(CONTENT)
 
 
-async def test_an_order_right_after_a_cancelled_one_is_not_denied_for_what_is_on_its_way_back(tmp_path: Path):
-    """All of it had left, and paid for by the last of the budget: until both have signed what came nothing of that is free."""
+@pytest.mark.parametrize("foreign", [False, True], ids=["ours", "foreign"])
+async def test_an_order_right_after_a_cancelled_one_is_not_denied_for_what_is_on_its_way_back(tmp_path: Path, foreign: bool):
+    """All of it had left, and paid for by the last of the budget: until both have signed what came nothing of that is free. Our own orders
+    wait for that, and who does not is made to wait by the provider."""
     content = CONTENT[: 3 * CHUNK_BYTES]
     async with slowly(tmp_path) as (both, slow):
         budget = [money(f"{len(content) / 10**6}", operator="lteq"), COUNTERSIGNED]
         rule = {"action": "use", "constraint": budget, "duty": [price("1", "megabyte")]}
         await both.provider.publish(DATASET, {"@type": "Offer", "permission": [rule]}, content=content)
         us, spent = both.consumer, asyncio.Event()
+        if foreign:
+            us.connector.operations.stated = None
 
         def look(changes: Changes, _evidence: Any) -> None:
             if any(each.spent(*each.posted[0][:2]) == len(content) for each in changes.saves if isinstance(each, Usage) and each.posted):
