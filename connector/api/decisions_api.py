@@ -196,8 +196,8 @@ class _Decisions:
     async def _view(self, view: View, language: Language, *, exact: bool) -> dict[str, Any]:
         offers = []
         for sight in view.offers:
+            await asyncio.sleep(0)  # explanations of many large policies, each after its decision, and others wait
             offers.append(self._sight(sight, language, exact=exact))
-            await asyncio.sleep(0)  # explanations of many large policies, and others wait
         return {
             "id": view.dataset.id,
             "title": orjson.loads(view.dataset.document).get("dct:title"),
@@ -209,7 +209,7 @@ class _Decisions:
     def _sight(self, sight: Sight, language: Language, *, exact: bool) -> dict[str, Any]:
         """An offer: the decision of the catalog and its grounds, what a request for it would be answered, and who holds each condition,
         by its path. In another language than English also what each condition says, and sentence by sentence what is `told`."""
-        plain = self._d.simulation.plain(sight.offer.policy, language, {}) or {"conditions": []}
+        plain = self._d.simulation.plain({**sight.offer.policy, "@id": sight.offer.id}, language, {}) or {"conditions": []}
         texts = {one["path"]: one["text"] for one in plain["conditions"]}
         seen = sight.decision
         decisions = [seen] if sight.asked is None else [seen, sight.asked.document]

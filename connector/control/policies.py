@@ -42,7 +42,6 @@ from connector.odrl import (
     World,
     differences,
     evaluate,
-    load,
     same_terms,
 )
 from connector.odrl.counters import Tally, charged
@@ -50,8 +49,6 @@ from connector.odrl.evaluation import lapse
 from connector.odrl.operands import TIME_INTERVAL, timeless
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import compact
-from connector.odrl_forms.locale_forms import Language
-from connector.odrl_forms.plain import plain
 from connector.odrl_reading.declaration import agreed, purposes_of
 from connector.records import Dataset, Usage
 from connector.records.immutable import changed, immutable
@@ -223,14 +220,6 @@ class Policies:
             return policy
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
         return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims), options=self.options)
-
-    def plain(self, document: Document, language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
-        """The policy in plain words, with who holds each of its conditions; `names` are what people call participants and assets, by id.
-        None for what cannot even be read."""
-        try:
-            return plain(load(document, options=self.options, strict=False), language, names=names).to_json()
-        except PolicyError:
-            return None
 
     def demand_action(self, action: str) -> None:
         """Raise InvalidRequest for an action that nobody here knows, with the known ones that are spelled most like it."""

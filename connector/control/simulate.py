@@ -22,8 +22,9 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import InvalidRequest, NotFound, PolicyError
-from connector.odrl import Decision, Options
+from connector.odrl import Decision, Options, load
 from connector.odrl_forms.locale_forms import Language
+from connector.odrl_forms.plain import plain
 from connector.ports import Caller, Identity, Participant, Store
 from connector.records import Agreement, Dataset, Offer, Page
 
@@ -356,8 +357,14 @@ class Simulation:
     # ---- what was decided
 
     def plain(self, document: Mapping[str, Any], language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
-        """Terms in plain words, see `Policies.plain`."""
-        return self._policies.plain(document, language, names)
+        """Terms in plain words, with who holds each of their conditions; `names` are what people call participants and assets, by id. What
+        is not understood is told as far as it can be; None for what cannot even be read."""
+        policy = self._policies.parse(document)
+        try:
+            known = load(document, options=self.options, strict=False) if isinstance(policy, PolicyError) else policy
+        except PolicyError:
+            return None
+        return plain(known, language, names=names).to_json()
 
     async def judged(self, process: Process) -> Mapping[str, Any] | None:
         """The document that the stored decision of a process judged: the agreement of a transfer, the terms on the table, or an offer of
