@@ -9,11 +9,13 @@ from typing import Any, Final, TypeVar
 
 from connector.errors import MeterRefused, Unauthenticated
 from connector.evidence.members import Finding, Member, finding
+from connector.merkle.checkpoints import Checkpoint
 from connector.merkle.notes import Kind, VerifierKey
 from connector.metering.objects import Read, Signed, digest, opened
 from connector.signatures import jws
 
 S = TypeVar("S", bound=Signed)
+Place = tuple[str, str, int]  # whose ledger, its origin, its size
 AHEAD_SECONDS: Final = 300  # how far the clocks of two participants, or of one before and after it was set, may be apart
 
 
@@ -140,6 +142,88 @@ class Case:
             for key in keys
         ]
         return (*pinned.values(), *others)
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A checkpoint of the exporter's ledger that somebody else has cosigned: `by` (participant or name of a pinned key), at `at` (POSIX
+    seconds)."""
+
+    origin: str
+    size: int
+    by: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What an entry that is no signed object says of a process: when (POSIX seconds), in which state, by which move. `detail` is None where
+    it was erased."""
+
+    sequence: int
+    at: float
+    what: str
+    state: str | None
+    move: str | None
+    detail: Mapping[str, Any] | None
+    member: Member
+    digest: str | None = None
+
+    @property
+    def code(self) -> str | None:
+        """Why a process was stopped by it."""
+        code = (self.detail or {}).get("code")
+        return code if isinstance(code, str) else None
+
+
+@dataclass(slots=True)
+class Ledgers:
+    """What was found of ledgers. `newest` is the newest checkpoint of each log of the exporter; `seen` are the roots that were signed, each
+    with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
+    signed objects stand, `standing` of which pid each entry is, by log and index. `facts` are those of each pid, in their order;
+    `digests` those that the ledger holds last, by pid and by what they are of, each with its sequence; `blank` is the last sequence of a
+    pid whose detail is gone; `last` the latest instant that an entry says, `set_back` before which entries (log, index) the clock went
+    back, and by how many seconds; `unheld` what nothing in the ledger says; `taken_over` the transfers that go on where another one was
+    lost (the provider's pids), behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is
+    not known here, by whose they are. `answers` of the provider with data are proven to be its own, `asked` of them with the requests of
+    the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over. `requests` of the
+    consumer for data, and answers of its `sinks`, are proven to be its own: of which transfer, and when (POSIX seconds). `numbered` are
+    the pids of processes of which no fact is missing before another one, `dated` is the latest instant that another has signed. `leaves`
+    are the hashes of the entries in the order of the file; `counted` says at which place (log, index) the exporter's ledger has how many
+    they are, among the first so many entries of its logs."""
+
+    newest: dict[str, Checkpoint] = field(default_factory=dict)
+    seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
+    cosigned: list[Cosigned] = field(default_factory=list)
+    entries: dict[str, list[int]] = field(default_factory=dict)
+    erased: int = 0
+    places: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    standing: dict[tuple[str, int], str] = field(default_factory=dict)
+    facts: dict[str, list[Fact]] = field(default_factory=dict)
+    digests: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
+    blank: dict[str, int] = field(default_factory=dict)
+    unheld: list[str] = field(default_factory=list)
+    last: float = float("-inf")
+    set_back: list[tuple[str, int, float]] = field(default_factory=list)
+    taken_over: list[tuple[str, str, int, int]] = field(default_factory=list)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    answers: int = 0
+    asked: int = 0
+    unshown: int = 0
+    unplaced: int = 0
+    requests: list[tuple[str, int]] = field(default_factory=list)
+    sinks: list[tuple[str, int]] = field(default_factory=list)
+    bases: set[str] = field(default_factory=set)
+    numbered: set[str] = field(default_factory=set)
+    dated: float = float("-inf")
+    leaves: list[bytes] = field(default_factory=list)
+    counted: tuple[str, int, int, Mapping[str, int]] | None = None
+    _cited: list[tuple[str, Checkpoint, Member, str]] = field(default_factory=list)
+    _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
+
+    def moves(self, pid: str) -> set[str]:
+        """The moves of a process that are on record."""
+        return {fact.move for fact in self.facts.get(pid, ()) if fact.move is not None}
 
 
 @lru_cache(maxsize=1024)  # a key is looked at closely once, and stands under thousands of notes

@@ -151,17 +151,24 @@ def refuses(found: Flows, closing: Object) -> bool:
 
 def _invoice(case: Case, found: Flows, at: Member) -> None:
     said = {name: value for name, value in at.value["document"].items() if name not in BESIDE}
-    digest = at.value["document"].get("digest")
-    if digest != write_bytes(sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()):
+    if at.value["document"].get("digest") != _named(said):
         case.fault("invoice-digest", at, "/document/digest")
     agreed = case.agreement.value
     expected = (agreed["id"], agreed["provider"], agreed["consumer"], agreed["dataset"])
     if tuple(said.get(name) for name in ("agreement", "provider", "consumer", "dataset")) != expected:
         case.fault("invoice-agreement", at, "/document/agreement")
+    if said.get("agreement_digest") != agreed["policy"]:
+        case.fault("invoice-policy", at, "/document/agreement_digest")
     if (closed := said.get("closed")) is not None and not _ends(case, found, closed):
         case.fault("invoice-closed", at, "/document/closed")
+    billed: set[object] = set()
     for number, flow in enumerate(_list(said.get("flows"))):
-        pointer = f"/document/flows/{number}"
+        pointer, transfer = f"/document/flows/{number}", str(flow.get("transfer"))
+        if transfer in billed:
+            case.fault("invoice-flow", at, f"{pointer}/transfer")
+        billed.add(transfer)
+        if (flow.get("receipt") is not None) != (flow.get("attested") == "both"):
+            case.fault("invoice-attested", at, f"{pointer}/attested")
         if flow.get("receipt") is None:
             continue
         receipt = found.receipts.get(_digest(flow["receipt"]))
@@ -171,8 +178,23 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
             case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
         elif not _beyond(found, receipt, flow):
             case.fault("invoice-beyond", at, f"{pointer}/beyond")
+        elif not _is_of(found, receipt, flow):
+            case.fault("invoice-flow", at, f"{pointer}/transfer")
+        elif not _within(flow):
+            case.fault("invoice-more", at, f"{pointer}/counts")
+    for number, line in enumerate(lines := _list(said.get("lines"))):
+        if not _follows(said, lines[: number + 1], line):
+            case.fault("invoice-line", at, f"/document/lines/{number}")
     if not _adds_up(said):
         case.fault("invoice-total", at, "/document/total")
+
+
+def _named(said: dict[str, Any]) -> str | None:
+    """The digest of an invoice; None for one that nobody writes, as it is too deep."""
+    try:
+        return write_bytes(sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest())
+    except TypeError:
+        return None
 
 
 def _ends(case: Case, found: Flows, said: Any) -> bool:
@@ -194,6 +216,42 @@ def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
     acks = found.flows[receipt.value.manifest].acks.get(receipt.digest, [])
     more = max((unsigned_time(receipt.value.counts.microseconds, ack.value.microseconds) for ack in acks), default=0)
     return bool(flow.get("beyond", NOTHING.claims()) == Counts(microseconds=more).claims())
+
+
+def _is_of(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
+    """Whether what is billed with a receipt is of the transfer, and by the manifest, that this is of."""
+    manifest = found.flows[receipt.value.manifest].manifest.value
+    return (flow.get("transfer"), flow.get("manifest")) == (manifest.provider_pid, write_bytes(receipt.value.manifest))
+
+
+def _within(flow: dict[str, Any]) -> bool:
+    """Whether a flow counts no more in the period of an invoice than it has come to."""
+    try:
+        counts, so_far = counts_of(flow["counts"]), counts_of(flow["counts_so_far"])
+        return counts.within(so_far + counts_of(flow["beyond"]) if "beyond" in flow else so_far)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _follows(said: dict[str, Any], lines: Sequence[dict[str, Any]], line: dict[str, Any]) -> bool:
+    """Whether a line is, together with `lines` before it of the same price, for no more than the flows come to, by what both attest if it
+    says so, and its amount is what its quantity comes to at its price. What a price has come to so far is rounded, so a line differs by one
+    of the smallest unit at most."""
+    try:
+        amount, price, quantity, per = Decimal(line["amount"]), Decimal(line["unit_price"]), line["quantity"], line["per"]
+        least = Decimal(1).scaleb(int(amount.as_tuple().exponent))
+        if not all(isinstance(each, int) and not isinstance(each, bool) for each in (quantity, per)) or per <= 0:
+            return False
+        if (name := line["counted"]) is not None:
+            flows, same = _list(said["flows"]), [each for each in lines if each["price"] == line["price"]]
+            if line["attested"] == "both":
+                flows, same = ([each for each in of if each.get("attested") == "both"] for of in (flows, same))
+            counts = sum((counts_of(each["counts"]) for each in flows), NOTHING)
+            if sum(each["quantity"] for each in same) > getattr(counts, str(name)):
+                return False
+        return bool(abs(amount * per - price * quantity) <= least * per)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _adds_up(said: dict[str, Any]) -> bool:

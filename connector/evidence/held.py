@@ -13,9 +13,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from connector.errors import SignatureRefused
-from connector.evidence.case import AHEAD_SECONDS, Case
+from connector.evidence.case import AHEAD_SECONDS, Case, Fact, Ledgers
 from connector.evidence.flows import DIGEST_BYTES, Flows
-from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
+from connector.evidence.ledgers import AGREED, FINALIZED
 from connector.evidence.members import Member
 from connector.metering.closing import instant_of
 from connector.metering.content import digest_of, read_bytes, write_bytes

@@ -7,9 +7,8 @@ from hashlib import sha256
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
 from connector.evidence.bundle import COUNT, FORM, Attestation, Counting
-from connector.evidence.case import AHEAD_SECONDS, Case, Trust
+from connector.evidence.case import AHEAD_SECONDS, Case, Fact, Ledgers, Trust
 from connector.evidence.flows import Flow, Flows
-from connector.evidence.ledgers import Fact, Ledgers
 from connector.evidence.members import BEFORE, COUNTED_FROM, PLACES, UNATTESTED, Finding, Member, finding, read
 from connector.evidence.report import ClosingTold, FlowTold, Process, Report, Told, rfc3339
 from connector.evidence.sealed import Altered, unsealed

@@ -26,6 +26,7 @@ from tests.evidence.rig import (
     CONSUMER,
     DOCUMENT,
     KEYS,
+    LATER,
     LOGS,
     NEGOTIATION,
     NOW,
@@ -181,6 +182,41 @@ def body(move: str, **values: Any) -> Forge:
 def invoiced(**values: Any) -> Forge:
     """Another invoice, with its digest made to fit."""
     return lambda draft: draft.one("invoice").update(document=billed(draft.one("invoice")["document"] | values))
+
+
+def deep(levels: int) -> Any:
+    """Arrays in arrays."""
+    return [] if levels == 0 else [deep(levels - 1)]
+
+
+def beside(cites: int | None = None) -> Forge:
+    """Another ledger of the exporter, which says that it takes the place of the first with so many entries."""
+
+    def forge(draft: Draft) -> None:
+        before = (checkpoints.Checkpoint(LOGS[PROVIDER], cites, b"x" * 32),) if cites is not None else ()
+        said = checkpoints.Checkpoint("hospital.example/2", 1, leaf_hash(b"x"), tuple(map(follows, before)))
+        draft.put(
+            "checkpoint",
+            {"of": PROVIDER, "note": checkpoints.sign(said, (signer_of(KEYS[PROVIDER], said.origin),)).decode()},
+            "consistency",
+        )
+
+    return forge
+
+
+def line_of_invoice(**values: Any) -> Forge:
+    return lambda draft: invoiced(lines=[draft.one("invoice")["document"]["lines"][0] | values])(draft)
+
+
+def more_of_invoice(**counts: int) -> Forge:
+    """A flow with more in it, and an invoice that adds up to that."""
+
+    def forge(draft: Draft) -> None:
+        (flow,) = draft.one("invoice")["document"]["flows"]
+        more = flow["counts"] | counts
+        invoiced(flows=[flow | {"counts": more}], counts=more)(draft)
+
+    return forge
 
 
 def flow_of_invoice(**values: Any) -> Forge:
@@ -391,6 +427,7 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an account that is said to be signed by nobody", "account-attested", inside("transfer", "account", "attested", to="provider-only")),
     ("a statement by a stranger", "statement-by", resigned("statement", 0, STRANGER, iss=STRANGER)),
     ("an invoice with another line", "invoice-digest", inside("invoice", "document", "lines", 0, "amount", to="1.00")),
+    ("an invoice that is deeper than anybody writes", "invoice-digest", inside("invoice", "document", "lines", to=deep(300))),
     ("an invoice to somebody else", "invoice-agreement", invoiced(consumer=STRANGER)),
     ("an invoice for more than its lines", "invoice-total", invoiced(total="6.00")),
     ("an invoice that adds up to nothing", "invoice-total", invoiced(total="much")),
@@ -398,11 +435,28 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an invoice for another receipt", "invoice-receipt", flow_of_invoice(receipt=OTHER)),
     ("an invoice for another number", "invoice-receipt", flow_of_invoice(sequence=1)),
     ("an invoice for more than was signed", "invoice-counts", flow_of_invoice(counts_so_far=COUNTED)),
+    ("an invoice by another document", "invoice-policy", invoiced(agreement_digest=OTHER)),
+    ("an invoice that says that both attest what nobody has signed", "invoice-attested", flow_of_invoice(receipt=None)),
+    ("an invoice that says that nobody attests what both have", "invoice-attested", flow_of_invoice(attested="provider-only")),
+    ("an invoice for a flow twice", "invoice-flow", lambda draft: invoiced(flows=draft.one("invoice")["document"]["flows"] * 2)(draft)),
+    ("an invoice for another transfer", "invoice-flow", flow_of_invoice(transfer=LATER)),
+    ("an invoice by another manifest", "invoice-flow", flow_of_invoice(manifest=OTHER)),
+    ("an invoice for more than its receipt", "invoice-more", more_of_invoice(bytes=9_000_000)),
+    ("an invoice that counts nothing that is a number", "invoice-more", flow_of_invoice(counts={})),
+    ("a line for more than was counted", "invoice-line", line_of_invoice(quantity=9_000_000, amount="2.25")),
+    ("a line for more than it comes to", "invoice-line", line_of_invoice(amount="0.07")),
+    ("a line of another price", "invoice-line", line_of_invoice(unit_price="0.50")),
+    ("a line twice", "invoice-line", lambda draft: invoiced(lines=draft.one("invoice")["document"]["lines"][:1] * 2)(draft)),
+    ("a line of nothing but an amount", "invoice-line", invoiced(lines=[{"amount": "5.25"}])),
+    ("a line of what nobody counts", "invoice-line", line_of_invoice(counted="claims")),
+    ("a line for a part of nothing", "invoice-line", line_of_invoice(per=0)),
     ("an invoice for time that the ack does not have", "invoice-beyond", flow_of_invoice(beyond=dict.fromkeys(COUNTED, 0) | {"us": 9})),
     ("an invoice for calls beyond the receipt", "invoice-beyond", flow_of_invoice(beyond=dict.fromkeys(COUNTED, 0) | {"calls": 1})),
     # checkpoints
     ("a checkpoint of a stranger", "checkpoint-owner", put("checkpoint", 2, of=STRANGER)),
     ("a checkpoint twice", "checkpoint-twice", twice("checkpoint")),
+    ("a ledger beside the other", "checkpoint-second", beside()),
+    ("a ledger that goes on though another takes its place", "checkpoint-outgrown", beside(cites=14)),
     ("a line that cites no checkpoint", "checkpoint-follows", lined("follows elsewhere.example/ledger 07 x")),
     ("a line that cites nothing", "checkpoint-follows", lined("follows")),
     ("a log that takes its own place", "checkpoint-follows", lined(follows(checkpoints.Checkpoint(LOGS[PROVIDER], 3, b"x" * 32)))),

@@ -272,7 +272,18 @@ def invoice(manifest: str, receipt: str, counts: Counts) -> dict[str, Any]:
     names = {"manifest": write_bytes(digest(manifest)), "receipt": write_bytes(digest(receipt))}
     flow = {"transfer": TRANSFER, "attested": "both", "sequence": 2, "counts": counts.claims(), "counts_so_far": counts.claims()} | names
     said = {"agreement": AGREEMENT, "provider": PROVIDER, "consumer": CONSUMER, "dataset": DATASET, "currency": "EUR"}
-    said |= {"lines": [{"amount": "5.00"}, {"amount": "0.25"}], "total": "5.25", "counts": counts.claims(), "flows": [flow]}
+    megabyte = {"price": "/permission/0/duty/0", "unit": "MB", "unit_price": "0.25", "counted": "bytes", "attested": "both"}
+    volume = megabyte | {"quantity": counts.bytes, "per": 1_000_000, "band": [0, None], "amount": "0.05"}
+    agreed = megabyte | {
+        "price": "/permission/0/duty/1",
+        "unit": "subscription",
+        "unit_price": "5.20",
+        "counted": None,
+        "attested": "agreed",
+    }
+    yearly = agreed | {"quantity": 1, "per": 1, "band": None, "amount": "5.20"}
+    said |= {"agreement_digest": write_bytes(digest_of(DOCUMENT)), "lines": [volume, yearly], "total": "5.25"}
+    said |= {"counts": counts.claims(), "flows": [flow]}
     return billed(said)
 
 

@@ -42,7 +42,10 @@ def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
     draft = SOUND.copy()
     said = draft.one("invoice")["document"]
     alone = said["flows"][0] | {"receipt": None, "attested": "provider-only", "sequence": 0}
+    volume, yearly = said["lines"]
     invoiced(flows=[alone])(draft)
+    assert draft.codes() == {"invoice-line"}, "both attest none of it"
+    invoiced(flows=[alone], lines=[volume | {"attested": "provider-only"}, yearly])(draft)
     assert draft.codes() == set()
 
 

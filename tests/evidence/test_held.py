@@ -11,8 +11,7 @@ import pytest
 
 from connector.dsp.messages import Move
 from connector.evidence import held
-from connector.evidence.case import Case
-from connector.evidence.ledgers import Fact, Ledgers
+from connector.evidence.case import Case, Fact, Ledgers
 from connector.evidence.members import Member
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
