@@ -68,7 +68,7 @@ def load(body: bytes, nodes_max: int = NODES_MAX) -> Any:
         return document
     # A name that stands twice means one thing to us and may mean another to whoever else reads the message. The parser keeps
     # the last one silently; but then the text has more ends of names than the value has members, which costs little to see.
-    if len(NAME_ENDS.findall(body)) > _within_limits(document, nodes_max):
+    if _within_limits(document, nodes_max) < len(NAME_ENDS.findall(body)):  # what is beyond a limit is not searched
         json.loads(body, object_pairs_hook=_each_once)
     return document
 
@@ -249,6 +249,9 @@ def _within_limits(document: Any, nodes_max: int) -> int:
     level, nodes, members = [document], 0, 0
     for _ in range(DEPTH_MAX + 1):
         below: list[Any] = []
+        nodes += len(level)
+        if nodes > nodes_max:
+            raise WireError(f"the body has more than {nodes_max} values")
         for value in level:
             if type(value) is dict:
                 below.extend(value.values())
@@ -257,9 +260,6 @@ def _within_limits(document: Any, nodes_max: int) -> int:
                 below.extend(value)
             elif type(value) is str and len(value) > STRING_CHARACTERS_MAX:
                 raise WireError(f"a string of {len(value)} characters is longer than the {STRING_CHARACTERS_MAX} that a message may hold")
-        nodes += len(level)
-        if nodes > nodes_max:
-            raise WireError(f"the body has more than {nodes_max} values")
         if not below:
             return members
         level = below
