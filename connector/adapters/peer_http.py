@@ -24,7 +24,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from connector.adapters_streams.dialled import Dialled, Trust, not_believed
-from connector.adapters_streams.peer_lines import IDENTITY, Lines, demand_headers, written
+from connector.adapters_streams.peer_lines import IDENTITY, Lines, demand_headers, fields_of, written
 from connector.adapters_streams.peer_unread import unread
 from connector.errors import ConnectorError, EgressDenied, PeerFailed
 from connector.origins import origin
@@ -68,7 +68,7 @@ class HttpDownload:
         self._response = response
         self._where = where
         self.status = response.status
-        self.headers = _headers(response.headers)
+        self.headers = fields_of(response.headers, where)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """See the port `Download`."""
@@ -163,7 +163,7 @@ class HttpPeer:
             try:
                 head, content = await lines.ask(line, request)
                 begun = True
-                return Reply(head.code, _headers(head.headers), await _read(head.headers, content, limit, url))
+                return Reply(head.code, fields_of(head.headers, where), await _read(head.headers, content, limit, url))
             finally:
                 lines.leave(line, where, tls)
         except TimeoutError:
@@ -225,9 +225,8 @@ class HttpPeer:
             async with asyncio.timeout(idle_seconds) as patience:
                 response = await self._request("PUT", url, sent, watched() if length else b"", bounds, None)
                 try:
-                    return Reply(
-                        response.status, _headers(response.headers), await _read(response.headers, response.content, limit_bytes, url)
-                    )
+                    fields = fields_of(response.headers, origin(url))
+                    return Reply(response.status, fields, await _read(response.headers, response.content, limit_bytes, url))
                 finally:
                     response.close()
         except TimeoutError:
@@ -389,12 +388,3 @@ async def _read(headers: Mapping[str, str], content: aiohttp.StreamReader, limit
 
 def _cut(url: str) -> PeerFailed:
     return PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer")
-
-
-def _headers(found: Mapping[str, str]) -> dict[str, str]:
-    """Lower-case names; what stands several times is one list (RFC 9110, 5.3)."""
-    headers: dict[str, str] = {}
-    for name, value in found.items():
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers

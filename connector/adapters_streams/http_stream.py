@@ -193,9 +193,8 @@ class HttpStream:
     def _demand_stream(self, answer: Answer) -> None:
         if answer.status != HTTPStatus.OK:
             raise SourceFailed(f"the upstream of the source answered with status {answer.status} instead of 200")
-        for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
-            if answer.headers.get(name, plain).strip().lower() not in ("", plain):
-                raise SourceFailed(f"the upstream of the source sent a {name.replace('-', ' ')} that was not asked for")
+        if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            raise SourceFailed("the upstream of the source sent a content encoding that was not asked for")
 
     def _demand_whole(self, answer: Answer) -> None:
         """Raises SourceFailed for an answer that ended with its connection, of which nobody can say whether that was all of it."""

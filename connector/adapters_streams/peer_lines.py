@@ -33,6 +33,7 @@ TARGET = re.compile(r"[/?]")
 HEADER_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110, 5.6.2
 HEADER_VALUES = re.compile(r"[\t -~\x80-\U0010ffff]*")  # RFC 9110, 5.5: no line end, no control character
 NO_BODY = frozenset({204, 304})  # RFC 9110, 6.4.1
+CHUNKED = "chunked"
 
 Answer = tuple[RawResponseMessage, StreamReader]
 
@@ -227,6 +228,19 @@ class Lines:
                 del self._idle[key]
         oldest = min((left[0].since for left in self._idle.values()), default=None)
         self._sweeper = None if oldest is None else self._loop.call_at(oldest + self._keep_seconds, self._sweep)
+
+
+def fields_of(found: Mapping[str, str], where: str) -> dict[str, str]:
+    """The fields of an answer of `where`, with lower-case names; what stands several times is one list (RFC 9110, 5.3). Raises PeerFailed
+    for a transfer encoding other than `chunked`, also an empty one (RFC 9112, 6.1): nobody has asked for it, and with it no length counts
+    and no end is said, so that a cut would pass for the whole."""
+    fields: dict[str, str] = {}
+    for name, value in found.items():
+        key = name.lower()
+        fields[key] = f"{fields[key]}, {value}" if key in fields else value
+    if fields.get("transfer-encoding", CHUNKED).strip().lower() != CHUNKED:
+        raise PeerFailed(f"`{where}` answered with a transfer encoding that was not asked for")
+    return fields
 
 
 def written(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> bytes:

@@ -16,7 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
 from yarl import URL
 
-from connector.adapters_streams.peer_lines import SWITCHING, written
+from connector.adapters_streams.peer_lines import SWITCHING, fields_of, written
 from connector.origins import origin
 from connector.ports.live import Unread
 
@@ -89,6 +89,7 @@ async def unread(
         try:
             async with asyncio.timeout(idle_seconds):
                 message, ahead = await reading.head
+            found = fields_of(message.headers, where)
             descriptor = os.dup(transport.get_extra_info("socket").fileno())
         finally:
             if former is not None:
@@ -96,6 +97,5 @@ async def unread(
             transport.abort()
     finally:
         connection.close()
-    found = {name.lower(): ", ".join(message.headers.getall(name)) for name in message.headers}
     length = None if message.chunked else found.get("content-length")
     return Unread(message.code, found, descriptor, ahead, None if length is None else int(length), message.chunked, where)

@@ -391,6 +391,23 @@ async def test_what_is_no_answer_is_a_failure_of_the_peer(data: bytes, problem: 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("said", [b"", b" ", b"identity", b"gzip, chunked", b"chunked\r\nTransfer-Encoding:"])
+async def test_an_answer_in_an_encoding_that_says_no_end_is_none(said: bytes):
+    """Whatever has come of it: where it was cut, it looks whole."""
+    framed = b"5\r\nhello\r\n0\r\n\r\n" if b"chunked" in said else b"hello"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding:" + said + b"\r\nConnection: close\r\n\r\n"
+    async with serving(raw(head + framed)) as (_, port), calling() as peer:
+        url, refused = f"http://127.0.0.1:{port}/", "answered with a transfer encoding that was not asked for"
+        with pytest.raises(PeerFailed, match=refused):
+            await peer.send("GET", url, headers={})
+        with pytest.raises(PeerFailed, match=refused):
+            async with peer.stream("GET", url, headers={}):
+                pass
+        with pytest.raises(PeerFailed, match=refused):
+            await peer.unread(url, headers={}, idle_seconds=5.0)
+
+
+@pytest.mark.asyncio
 async def test_where_nobody_listens_no_connection_is_made():
     async with serving(silent) as (_, port):
         pass
