@@ -19,7 +19,8 @@ from connector.adapters.peer_http import HttpPeer
 from connector.errors import Contradiction, PeerFailed, SinkFailed
 from connector.intake import patience as module
 from connector.intake import room
-from connector.intake.download import ONLY_SIZE, Downloads
+from connector.intake.download import Downloads
+from connector.intake_files.finishing import ONLY_SIZE
 from connector.records import Edr, Pull
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, ShiftedClock, Watcher, pull
