@@ -143,6 +143,10 @@ class _Operators:
                 "logs": [_log(log) | {"keys": [notes.VerifierKey(log.origin, key).vkey for key in own]} for log in logs],
                 "cosigned": [_witnessed(row) for row in rows if row.origin in ours],
                 "witnessed": [_witnessed(row) for row in rows if row.origin not in ours],
+                "waiting": [
+                    {"peer": peer, "since": instant(each.since), "reason": each.reason}
+                    for peer, each in sorted(self._d.book.witnesses.waiting.items())
+                ],
                 "fault": self._d.book.sequencer.fault,
             }
         )

@@ -337,6 +337,12 @@ def ledger(
     ]
     show.line()
     show.table(("PEER", "LOG", "ENTRIES", "SINCE", ""), seen, "nobody has witnessed it yet")
+    for row in found.witnessed:
+        if row["conflict"]:
+            fix = f"ask its operator what has happened, then `connector ledger forgive {row['peer']}` takes it up again"
+            show.note(f"{row['peer']} has signed two checkpoints that contradict each other, and nothing is acknowledged to it: {fix}")
+    for row in found.waiting:
+        show.note(f"{row['peer']} has not cosigned since {show.moment(row['since'])}, and is asked again: {row['reason']}")
     if found.fault:
         show.note(found.fault)
 

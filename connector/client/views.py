@@ -335,11 +335,13 @@ class OtherTerms(Struct, frozen=True):
 
 class Ledgers(Struct, frozen=True):
     """The ledger: all `logs` (origin, size, follows, checkpoint, updated, keys), the newest last; what peers have `cosigned` of them, and
-    what was `witnessed` of theirs (peer, origin, size, note, conflict, updated); `fault`, if it cannot be extended now."""
+    what was `witnessed` of theirs (peer, origin, size, note, conflict, updated); who is `waiting` to be asked again (peer, since, reason);
+    `fault`, if it cannot be extended now."""
 
     logs: tuple[Document, ...]
     cosigned: tuple[Document, ...] = ()
     witnessed: tuple[Document, ...] = ()
+    waiting: tuple[Document, ...] = ()
     fault: str | None = None
 
 

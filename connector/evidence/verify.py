@@ -297,7 +297,7 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: 
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
     texts.append(
         "what is neither signed nor in the ledger: names, roles and addresses of participants, by which ids the other side knows what"
-        " runs, when the file was exported, when the agreement is to end, the lines of invoices, by which numbers its events go, whether"
+        " runs, when the file was exported, when the agreement is to end, the prices of invoices, by which numbers its events go, whether"
         " its account has the last ack, and within some minutes when processes began and changed are the exporter's word alone"
     )
     word = "nobody has signed that they are"

@@ -91,7 +91,8 @@ class Witness:
                 if answer.code:
                     self._suspects.add(peer)
                     consistency_failures.inc()
-                    telemetry.log.error("ledger of a peer contradicts itself", peer=peer, log=origin, code=answer.code)
+                    fix = "nothing is acknowledged to it: ask its operator why, then `connector ledger forgive` takes it up again"
+                    telemetry.log.error("ledger of a peer contradicts itself", peer=peer, log=origin, code=answer.code, fix=fix)
                 return answer
         raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row over one checkpoint")
 

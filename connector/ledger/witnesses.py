@@ -1,9 +1,10 @@
 """Our log before its witnesses: every counterparty is asked to cosign our newest checkpoint, while there is something between us.
 
-Nothing is polled and nothing is stored for it: whom we deal with stands in the facts, what he has cosigned in his `Witnessed`. After a
-crash both say who is still to be asked. A peer without such an endpoint is left alone for an hour, unless an operator asks, and so is one
-that refuses our checkpoint; one that only does not take who we are (its registry has our key of yesterday) is asked again soon. One that
-remembers more of our log than our database has, and can show our signature for it, is believed, and a new log begins.
+Nothing is stored for it: whom we deal with stands in the facts, what he has cosigned in his `Witnessed`. After a crash both say who is
+still to be asked. A peer without such an endpoint is left alone for an hour, unless an operator asks, and so is one that refuses our
+checkpoint; one that only does not take who we are (its registry has our key of yesterday) is asked again soon. Who was away is asked again
+without anything new between us, ever more rarely: else what we did last would stay without a witness. Operators see for whom we wait, and
+why. One that remembers more of our log than our database has, and can show our signature for it, is believed, and a new log begins.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from urllib.parse import quote
 
 import orjson
@@ -38,9 +41,19 @@ LATER = frozenset({408, 425, 429})
 NO_DOOR = frozenset({404, 405, 410, 501})  # nothing is there, or nothing that takes checkpoints
 NOT_US = frozenset({401, 403})  # it is there, and does not take who we are
 WORDS_MAX = 200  # characters of what a peer says that are repeated
+DOUBLINGS_MAX = 6  # of the pause before somebody is asked again of whom nothing new came: an hour then
 OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_BEGUN})  # what exchanging says calls for no exchange
 
 cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger", registry=telemetry.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a peer has not cosigned what it was asked to: the `reason`, `since` when (POSIX seconds), and after how many `times`."""
+
+    since: float
+    reason: str
+    times: int
 
 
 class Witnesses:
@@ -55,6 +68,7 @@ class Witnesses:
         self._not_before: dict[str, float] = {}
         self._asked: dict[str, list[asyncio.Future[bool]]] = {}  # by operators, who wait for what becomes of it
         self._changed = asyncio.Event()
+        self.waiting: dict[str, Waiting] = {}  # participant -> why it has not cosigned
         self.on = True
         self._task: asyncio.Task[None] | None = None
 
@@ -80,9 +94,9 @@ class Witnesses:
             if fact.peer is None or fact.what in OWN or not self.on:
                 continue
             self._newest[fact.peer] = fact.sequence
-            if fact.peer not in self._due:
-                at = asyncio.get_running_loop().time() + SETTLE_SECONDS
-                self._due[fact.peer] = max(at, self._not_before.get(fact.peer, 0.0))
+            at = max(asyncio.get_running_loop().time() + SETTLE_SECONDS, self._not_before.get(fact.peer, 0.0))
+            if at < self._due.get(fact.peer, inf):
+                self._due[fact.peer] = at
                 self._changed.set()
 
     async def exchange(self, peer: Participant) -> Witnessed:
@@ -121,6 +135,9 @@ class Witnesses:
                 self._not_before[id] = loop.time() + PAUSE_SECONDS
                 pause = await self._pause_after(id)
                 self._not_before[id] = loop.time() + pause
+                if (waiting := self.waiting.get(id)) is not None and self.on:
+                    again = loop.time() + max(pause, PAUSE_SECONDS * 2 ** min(waiting.times - 1, DOUBLINGS_MAX))
+                    self._due[id] = min(again, self._due.get(id, inf))
             try:
                 async with asyncio.timeout_at(min(self._due.values(), default=None)):
                     await self._changed.wait()
@@ -134,18 +151,26 @@ class Witnesses:
         try:
             outcome = await self._over_all(id)
         except PeerRefused as error:
-            telemetry.log.info("witness refuses us", peer=id, status=error.status, reason=error.message)
+            log = telemetry.log.error if error.status == CONFLICT else telemetry.log.warning
+            log("ledger refused by a witness", peer=id, status=error.status, reason=error.message)
             outcome = error
             return PAUSE_SECONDS if error.status in NOT_US else FOREIGN_SECONDS
         except (PeerFailed, EgressDenied) as error:
-            telemetry.log.info("witness not reached", peer=id, reason=error.message)
+            telemetry.log.info("ledger not cosigned", peer=id, reason=error.message)
             outcome = error
         except Exception as error:
             telemetry.log.error("witness failed", peer=id, exc_info=error)
             outcome = error
         finally:
+            self._remember(id, outcome)
             _tell(asked, outcome)
         return FOREIGN_SECONDS if outcome is False else PAUSE_SECONDS
+
+    def _remember(self, id: str, outcome: bool | Exception) -> None:
+        before = self.waiting.pop(id, None)
+        if isinstance(outcome, Exception):
+            reason = getattr(outcome, "message", f"{type(outcome).__name__}; the log has the details")
+            self.waiting[id] = Waiting(before.since if before else self._clock.now(), reason, before.times + 1 if before else 1)
 
     async def _over_all(self, id: str) -> bool:
         """Ask a peer for a cosignature over all that there is between us; whether it is a witness at all. Raises as `ask`."""
@@ -196,7 +221,8 @@ class Witnesses:
             cosigned = witness.cosigned(note.encode(), answer, keys).decode()
             self._demand_now(peer, notes.verify(notes.read(cosigned.encode()), keys), now)
         except ProofRefused as refused:
-            raise PeerFailed(f"`{peer.name}` answers a checkpoint with what is no cosignature of it: {refused.message}") from refused
+            fix = "; read its self-description again, it may have a new key" if refused.code == "signature-untrusted" else ""
+            raise PeerFailed(f"`{peer.name}` answers a checkpoint with what is no cosignature of it: {refused.message}{fix}") from refused
         later = Witnessed(peer.id, ours.origin, ours.size, ours.root, cosigned, None, row.version + 1 if row else 1, now)
         expect = Expect(Witnessed, later.key, row.version if row else None)
         if not isinstance(await self._commit(Changes(expects=(expect,), saves=(later,))), Conflict):
@@ -256,6 +282,8 @@ def _refused(peer: Participant, reply: Reply) -> PeerRefused:
         text = f"`{peer.name}` does not take who we are (status {reply.status}{said}); have its operator read our self-description again"
     else:
         text = f"`{peer.name}` cosigns ledgers, and refuses this checkpoint of ours (status {reply.status}{said})"
+        if reply.status == CONFLICT:
+            text += "; see whether `connector ledger verify` holds here, and compare what both have on record with its operator"
     return PeerRefused(text, status=reply.status)
 
 

@@ -101,9 +101,14 @@ def test_the_ledger_is_shown_with_who_has_witnessed_it(
     ours = {"peer": "did:web:hospital.example", "origin": LOG["origin"], "size": 2, "note": "", "conflict": None, "updated": LOG["updated"]}
     theirs = ours | {"origin": "hospital.example/ledger", "size": 9}
     document = {"logs": [LOG, later], "cosigned": [ours], "witnessed": [theirs, theirs | {"conflict": "note"}], "fault": None}
+    document["waiting"] = [{"peer": "did:web:hospital.example", "since": "2026-11-26T10:00:00Z", "reason": "nobody answers; try again"}]
     fake.answers[("GET", "/v1/ledger")] = (200, document)
     golden("ledger", command("ledger").out)
     assert json.loads(command("ledger", "show", "--json").out) == document
+    forked, waiting = command("ledger").err.splitlines()
+    assert forked.startswith("did:web:hospital.example has signed two checkpoints that contradict each other, and nothing is acknowledged")
+    assert "`connector ledger forgive did:web:hospital.example`" in forked
+    assert waiting.startswith("did:web:hospital.example has not cosigned since 2026-11-26 10:00:00Z, and is asked again: nobody answers")
     fake.answers[("GET", "/v1/ledger")] = (200, {"logs": [], "fault": "the ledger cannot be extended: OSError"})
     assert command("ledger").err.splitlines()[-1] == "the ledger cannot be extended: OSError"
 

@@ -145,7 +145,7 @@ def test_what_a_file_does_not_prove_is_said():
     assert "names, roles and addresses of participants, by which ids the other side knows what runs, when the file was exported" in told
     assert f"the ledger of {CONSUMER}" in told
     assert (
-        "when the agreement is to end, the lines of invoices, by which numbers its events go, whether its account has the last ack, and"
+        "when the agreement is to end, the prices of invoices, by which numbers its events go, whether its account has the last ack, and"
         in told
     )
 

@@ -12,6 +12,7 @@ from connector.adapters.sqlite import SqliteStore
 from connector.adapters_stores.anchor import MemoryAnchor
 from connector.errors import Contradiction, PeerFailed, PeerRefused, StoreError
 from connector.ledger import witnesses as module
+from connector.ledger.book import signer_of
 from connector.ledger.witnesses import base_of
 from connector.merkle import checkpoints, notes
 from connector.ports import Participant, Reply
@@ -212,6 +213,7 @@ async def test_who_cosigns_ledgers_and_not_this_checkpoint_says_why():
         await site.say(1)
         with pytest.raises(PeerRefused, match=r"refuses this checkpoint of ours \(status 409: witness-contradicted: explain that\)"):
             await site.book.witnesses.exchange(participant(PEER))
+        assert "see whether `connector ledger verify` holds here" in site.book.witnesses.waiting[PEER].reason
 
 
 @pytest.mark.parametrize("answer", [PeerFailed("no answer"), Reply(503, {}, b"{}"), Reply(429, {}, b""), Reply(500, {}, b"")])
@@ -224,6 +226,53 @@ async def test_who_does_not_answer_or_cannot_now_is_asked_again_later(answer: Re
         assert await site.book.witnesses._pause_after(PEER) == module.PAUSE_SECONDS
         left = site.book.witnesses._not_before[PEER] - asyncio.get_running_loop().time()
         assert 50 < left <= module.PAUSE_SECONDS
+
+
+async def test_who_was_away_is_asked_again_without_anything_new_and_the_operator_sees_for_whom_we_wait(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.02)
+    network = Network()
+    network.answers["pharma.example"] = PeerFailed("nobody answers there")
+    async with Site(OWN, PEER, network=network) as site:
+        await site.say(2)
+        async with asyncio.timeout(10):
+            while len(network.sent) < 3:
+                network.heard.clear()
+                await network.heard.wait()
+        waiting = site.book.witnesses.waiting[PEER]
+        assert (waiting.reason, waiting.since, waiting.times >= 2) == ("nobody answers there", site.clock.now(), True)
+        async with Site(PEER, OWN, network=network):
+            del network.answers["pharma.example"]
+            await until_cosigned(site, PEER, 2)
+        async with asyncio.timeout(10):
+            while site.book.witnesses.waiting:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+
+
+async def test_who_is_away_for_long_is_asked_ever_more_rarely_and_at_once_when_there_is_something_new():
+    network = Network()
+    network.answers["pharma.example"] = PeerFailed("nobody answers there")
+    async with Site(OWN, PEER, network=network) as site:
+        asking, loop = site.book.witnesses, asyncio.get_running_loop()
+        asking.waiting[PEER] = module.Waiting(1.0, "nobody answers there", 40)
+        await site.say(1)
+        async with asyncio.timeout(10):
+            while asking.waiting[PEER].times < 41 or PEER not in asking._due:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+        assert 3_500 < asking._due[PEER] - loop.time() <= 3_840
+        assert asking.waiting[PEER].since == 1.0
+        await site.say(1)
+        assert asking._due[PEER] - loop.time() <= module.PAUSE_SECONDS
+
+
+async def test_a_cosignature_by_a_key_that_is_not_known_here_says_what_to_do():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network) as other:
+        new = key_of(PEER, 2)
+        other.book.witness._signer = lambda: signer_of(new, PEER, notes.Kind.COSIGNATURE)
+        await site.say(1)
+        with pytest.raises(PeerFailed, match="read its self-description again, it may have a new key"):
+            await site.book.witnesses.exchange(participant(PEER))
+        assert "new key" in site.book.witnesses.waiting[PEER].reason
 
 
 @pytest.mark.parametrize("forged", [b"nonsense", "— did:web:pharma.example AAAAAAAA\n".encode(), b""])
