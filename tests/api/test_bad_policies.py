@@ -242,10 +242,9 @@ async def agreed(desk: Desk, policy: str) -> Answer:
     good = agreement(desk.us, desk.peer, Role.CONSUMER)
     body = document_of(Move.CONTRACT_AGREEMENT, process, good)
     members = {key: str(value) for key, value in body["agreement"].items() if key not in ("permission", "@type")}
-    text = with_members(policy.replace('"@type":"Offer"', '"@type":"Agreement"'), **members)
-    answer = await desk.peer.send(
-        desk.us, "POST", f"/negotiations/{process.consumer_pid}/agreement", spliced(body | {"agreement": PLACE}, text)
-    )
+    text = await asyncio.to_thread(with_members, policy.replace('"@type":"Offer"', '"@type":"Agreement"'), **members)
+    said = await asyncio.to_thread(spliced, body | {"agreement": PLACE}, text)  # what a peer does is no work of our loop
+    answer = await desk.peer.send(desk.us, "POST", f"/negotiations/{process.consumer_pid}/agreement", said)
     assert await desk.us.connector.store.agreement(good.id) is None
     return answer
 
