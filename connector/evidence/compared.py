@@ -70,11 +70,11 @@ def _entries(one: Told, other: Told) -> Iterator[str]:
     names = {process.pid: name for told in (one, other) for name, process in told.processes.items()}
     kept = [{process.pid for process in told.processes.values()} for told in (one, other)]
     for log in sorted({log for log, _ in one.standing.keys() | other.standing.keys()}):
-        size = min(told.reach(log) for told in (one, other))
         for here, there, known, where in ((one, other, kept[1], "first"), (other, one, kept[0], "second")):
             alone: dict[str, list[int]] = {}
-            for (of, index), pid in sorted(here.standing.items()):
-                if of == log and index < size and (of, index) not in there.standing:
+            shown = dict(here.standing) if here.counted is None else here.standing | {here.counted[:2]: here.agreement}
+            for (of, index), pid in sorted(shown.items()):
+                if of == log and index < there.reach(log) and (of, index) not in there.standing:
                     alone.setdefault(pid, []).append(index)
             for pid, indexes in alone.items():
                 said = "" if there.attested is None else f", and {there.by} has signed at {rfc3339(there.attested)} that the other is all"

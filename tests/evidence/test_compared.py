@@ -105,6 +105,20 @@ def test_an_entry_that_an_exporter_has_left_out_once_is_shown_by_its_other_expor
         assert said.endswith(f"file alone, and {PROVIDER} has signed at 2027-01-15T08:01:00Z that the other is all")
 
 
+def test_what_came_while_an_export_was_counted_is_for_the_next_one():
+    log = LOGS[PROVIDER]
+    early = {place: pid for place, pid in ONE.standing.items() if place[1] < 10}
+    assert compare(replace(ONE, standing=early, counted=(log, 14, len(early), {log: 10})), LONGER) == ()
+
+
+def test_the_count_of_an_export_stands_in_all_that_come_later():
+    log = LOGS[PROVIDER]
+    later = replace(ONE, counted=(log, 40, 14, {log: 40}))
+    (said,) = compare(ONE, later)
+    assert said.startswith(f"entries 14 of {log}, about the agreement, stand in the first file alone, and {PROVIDER} has signed at")
+    assert compare(ONE, replace(later, standing=later.standing | {(log, 14): ONE.agreement})) == ()
+
+
 def test_entries_of_a_transfer_that_was_removed_meanwhile_are_told_to_be_so_perhaps():
     named = {name: process for name, process in ONE.processes.items() if process.pid != TRANSFER}
     later = replace(ONE, processes=named, standing={key: pid for key, pid in ONE.standing.items() if pid != TRANSFER})
@@ -117,7 +131,8 @@ def test_a_sound_file_that_lacks_an_entry_in_the_middle_is_told_apart_from_the_w
     draft = SOUND.uncounted()
     middle = draft.move("ContractAgreementVerificationMessage")
     draft.members = [each for each in draft.members if each[1] is not middle]
-    (said,) = compare(told_by(draft), ONE)
+    said, count = compare(told_by(draft), ONE)
+    assert count.startswith(f"entries 14 of {LOGS[PROVIDER]}, about the agreement, stand in the second file alone")
     assert said.startswith(f"entries {middle['index']} of {LOGS[PROVIDER]}, about the negotiation, stand in the second file alone, and ")
     (said,) = compare(told_by(draft), THEIRS)
     assert said == "ContractAgreementVerificationMessage of the negotiation is on record in the second file alone"
