@@ -21,7 +21,7 @@ from connector.dataplane_live.sealing import at_most
 from connector.dataplane_live.spool import PREFIX
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move, Role
-from connector.intake import account, patience
+from connector.intake import account
 from connector.intake.attempts import OPEN_ENDED
 from connector.intake.beside import CHECKPOINT_BYTES_MAX, Beside
 from connector.odrl.operands import RECORD_COUNT
@@ -30,7 +30,7 @@ from connector.records.metering import Metered
 from connector.settings.fields import MeteringSettings
 from tests import pair
 from tests.dataplane_live import upstream
-from tests.dataplane_live.child import Child
+from tests.dataplane_live.child import SOON, Child
 from tests.metering_bills.priced import money, price
 from tests.test_app import ended, pulled
 
@@ -40,12 +40,12 @@ SINCE = {"parameter": "since", "member": "n"}
 pytestmark = pytest.mark.asyncio
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who lives asks again soon: how long a process takes to start is nothing that a pause should double, where machines are busy."""
-    for module in (patience, account):
-        monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.2)
-        monkeypatch.setattr(module, "PAUSE_SECONDS_MAX", 0.5)
+    """Who lives signs and asks again as soon as the child: how long a process takes to start is nothing that a pause should double, where
+    machines are busy."""
+    for module, name, value in SOON:
+        monkeypatch.setattr(module, name, value)
 
 
 async def publish(at: pair.Running | Child, url: str, **members: Any) -> None:
@@ -103,7 +103,7 @@ async def until(at: pair.Running, what: str, count: int = 1) -> None:
 
 
 async def more(at: pair.Running, id: str) -> None:
-    """Wait until more of an order has been proven, for which nobody has signed yet: a receipt takes a second."""
+    """Wait until more of an order has been proven, for which nobody has signed yet: a receipt comes later."""
     before = (await at.asked("GET", f"/pulls/{id}"))["received_bytes"]
     async with asyncio.timeout(20):
         while (await at.asked("GET", f"/pulls/{id}"))["received_bytes"] == before:  # noqa: ASYNC110 - progress is no commit
@@ -306,7 +306,6 @@ async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("victim", ["provider", "consumer"])
 async def test_whoever_is_killed_or_stopped_goes_on_without_a_gap_and_nothing_is_counted_twice(tmp_path: Path, victim: str):
     one, other = (
@@ -342,7 +341,6 @@ async def test_whoever_is_killed_or_stopped_goes_on_without_a_gap_and_nothing_is
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("soon")
 async def test_a_provider_that_is_killed_in_the_middle_of_what_cannot_go_on_delivers_what_it_has_and_says_that_this_is_not_all(
     tmp_path: Path,
 ):
@@ -373,7 +371,6 @@ async def test_a_provider_that_is_killed_in_the_middle_of_what_cannot_go_on_deli
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("soon")
 async def test_a_consumer_that_was_killed_and_comes_too_late_finds_why_there_is_no_more_and_signed_for_is_what_it_has(tmp_path: Path):
     keeps = {"metering": MeteringSettings(untaken_seconds=0.5)}
     one = pair.site(tmp_path / "hospital", "hospital", store="sqlite", **keeps)
@@ -418,7 +415,6 @@ def power_gone(live: Path, *, bytes_too: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize(
     ("goes_on", "bytes_too"),
     [(True, False), (True, True), (False, True)],
