@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ PIECE_BYTES = 32 * 1024
 Lie = Callable[["SignedProvider", web.Request], web.Response | None]
 
 
+@lru_cache(maxsize=8)
+def told_of(content: bytes) -> tuple[bytes, tuple[bytes, ...], tuple[int, ...]]:
+    """Its SHA-256, and the hash and the number of lines of each leaf: many tests serve the same, and serve it many times."""
+    chunks = [content[at : at + CHUNK] for at in range(0, len(content), CHUNK)]
+    return hashlib.sha256(content).digest(), tuple(map(leaf_hash, chunks)), tuple(chunk.count(b"\n") for chunk in chunks)
+
+
 @dataclass
 class SignedProvider:
     """Serves `content`. `receipts` are those that it has accepted; `asked` counts requests by the last part of their path.
@@ -79,12 +87,12 @@ class SignedProvider:
         unit = "line" if self.media_type == "application/x-ndjson" else "none"
         self.layout = Layout(len(self.content), CHUNK)
         self.header = Header(CHUNK, len(self.content), self.media_type, unit, b"s" * 32)
-        chunks = [self.content[at : at + CHUNK] for at in range(0, len(self.content), CHUNK)]
+        self.digest, leaves, lines = told_of(self.content)
         self.nodes: dict[tuple[int, int], bytes] = {}
-        hashes = [self.header.hash, *(leaf_hash(chunk) for chunk in chunks)]
+        hashes = [self.header.hash, *leaves]
         self.nodes |= {(0, n): each for n, each in enumerate(hashes)}
         self.root = Frontier().extend(hashes, lambda level, index, node: self.nodes.__setitem__((level, index), node)).root
-        self.lines = [0, *(chunk.count(b"\n") for chunk in chunks)]
+        self.lines = [0, *lines]
         self.etag = write_etag(self.root, CHUNK)
         self.news = asyncio.Event()
         self.out: set[int] = set()
@@ -163,7 +171,7 @@ class SignedProvider:
         plan = ranges.plan(len(self.content), self.etag, range_=asked, if_range=request.headers.get("If-Range"))
         headers = {"ETag": self.etag, "Link": f'</data/{self.pid}/manifest>; rel="describedby"; type="application/jwt"'}
         if self.stated:
-            headers["Repr-Digest"] = ranges.write_repr_digest(hashlib.sha256(self.content).digest())
+            headers["Repr-Digest"] = ranges.write_repr_digest(self.digest)
         if plan.status == 206:
             headers["Content-Range"] = plan.span.content_range
         response = web.StreamResponse(status=plan.status, headers=headers)
