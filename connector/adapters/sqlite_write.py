@@ -91,11 +91,13 @@ class Group:
                 execute(INSTEAD[sql], values)
         if not changes.evidence:
             return ()
-        first = self._next_sequence(len(changes.evidence))
-        for sequence, row in enumerate(prepared.evidence_rows, first):
+        sequence, numbered = self._next_sequence(len(changes.evidence)), []
+        for row, fact in zip(prepared.evidence_rows, changes.evidence, strict=True):
             row[1] = sequence
+            numbered.append(fact.numbered(sequence))
+            sequence += 1
         self._evidence += prepared.evidence_rows
-        return tuple([fact.numbered(sequence) for sequence, fact in enumerate(changes.evidence, first)])
+        return tuple(numbered)
 
     def put_on_record(self) -> None:
         """Write the evidence of all that was applied: nothing in a group reads it, and rows that follow each other are written at once for

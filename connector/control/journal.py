@@ -83,16 +83,14 @@ class Journal:
             about.add(Evidence)
         if changes.outbox or changes.settled:
             about.add(Outbound)
-        for listener in self._told(frozenset(about)):
+        topic = frozenset(about)
+        concerned = self._concerned.get(topic)
+        if concerned is None:
+            concerned = tuple(listener for listener, topics in self._listeners if not topics or topics & about)
+            self._concerned[topic] = concerned
+        for listener in concerned:
             listener(changes, result)
         return result
-
-    def _told(self, about: frozenset[Topic]) -> tuple[Listener, ...]:
-        found = self._concerned.get(about)
-        if found is None:
-            found = tuple(listener for listener, topics in self._listeners if not topics or topics & about)
-            self._concerned[about] = found
-        return found
 
     async def process(self, kind: Kind, pid: str) -> Process | None:
         """The process to decide on: as last committed here, else as stored. It may be behind what another replica has
@@ -111,24 +109,40 @@ class Journal:
         A step that writes what an agreement has used (`Usage`) takes the turn of that agreement, too: its counters are what many
         want to change at once, and those would meet nothing but conflicts. A `pid` may be the id of an agreement.
         """
-        if pid is None:
-            return await self._decide(step, None)
-        if pid not in self._turns:
-            self._turns[pid] = None  # most have nobody behind them
-        else:
-            turn = asyncio.get_running_loop().create_future()
-            waiting = self._turns[pid] = self._turns[pid] or deque()
-            waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if not turn.cancelled():  # it was given the turn, and will not take it
-                    self._next(pid)
-                raise
+        if pid is not None:
+            if pid in self._turns:
+                await self._turn(pid)
+            else:
+                self._turns[pid] = None  # most have nobody behind them
         try:
-            return await self._decide(step, pid)
+            for _ in range(ATTEMPTS_MAX):
+                changes = await step()
+                if changes is None:
+                    return None
+                for record in changes.saves:
+                    if isinstance(record, Usage):
+                        if record.agreement != pid:
+                            return await self.decide(step, record.agreement)  # anew, in its turn
+                        break
+                if not isinstance(await self.commit(changes), Conflict):
+                    return changes
+                await asyncio.sleep(0)
         finally:
-            self._next(pid)
+            if pid is not None:
+                self._next(pid)
+        raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row in one step")
+
+    async def _turn(self, pid: str) -> None:
+        """Wait for those who came before."""
+        turn = asyncio.get_running_loop().create_future()
+        waiting = self._turns[pid] = self._turns[pid] or deque()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given the turn, and will not take it
+                self._next(pid)
+            raise
 
     def _next(self, pid: str) -> None:
         waiting = self._turns[pid]
@@ -176,21 +190,6 @@ class Journal:
             await asyncio.sleep(0)  # what was begun takes its turn
         if pid in self._turns:
             await self.decide(_nothing, pid)
-
-    async def _decide(self, step: Callable[[], Awaitable[Changes | None]], held: str | None) -> Changes | None:
-        for _ in range(ATTEMPTS_MAX):
-            changes = await step()
-            if changes is None:
-                return None
-            for record in changes.saves:
-                if isinstance(record, Usage):
-                    if record.agreement != held:
-                        return await self.decide(step, record.agreement)  # anew, in its turn
-                    break
-            if not isinstance(await self.commit(changes), Conflict):
-                return changes
-            await asyncio.sleep(0)
-        raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row in one step")
 
 
 class Reader:

@@ -77,7 +77,7 @@ class Steps:
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),
-            deletes=((Edr, process.pid),) if process.final and _holds_secrets(process) else (),
+            deletes=((Edr, process.pid),) if _holds_secrets(process) and process.final else (),
             outbox=rows,
             settled=tuple(filter(None, settled)),
             evidence=evidence,
