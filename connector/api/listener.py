@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -117,6 +118,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     if serve is None:
         raise SettingsError(f"the listener `{door.name}` could not be set up; start the connector again")
     if middlewares:
+        serve.request_factory = partial(web.Request, loop=asyncio.get_running_loop(), client_max_size=door.body_bytes)
         serve.request_handler = cast(Any, Straight(app, middlewares, serve.request_handler, running))  # its requests are those of `app`
 
     def speak(patience: Patience, lost: Callable[[], None]) -> Connection:

@@ -102,19 +102,18 @@ class Whole(web.Response):
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
         version, writer, wire = request.version, request.writer, request.transport
-        lines = [f"{name}: {value}" for name, value in self._headers.items()]
-        if not "".join(lines).isprintable():
-            raise ValueError("a header of an answer has characters that a header cannot have")
+        head = f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}\r\nContent-Length: {len(self._whole)}\r\n"
         if self._keep_alive is (version == HttpVersion10):  # what the version does not say by itself (RFC 9112, 9.3)
-            lines.append("Connection: keep-alive" if self._keep_alive else "Connection: close")
-        head = (
-            f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}\r\nContent-Length: {len(self._whole)}\r\n"
-            f"Date: {rfc822_formatted_time()}\r\n" + "\r\n".join(lines) + "\r\n\r\n"
-        ).encode()
+            head += "Connection: keep-alive\r\n" if self._keep_alive else "Connection: close\r\n"
+        for name, value in self._headers.items():
+            if not (line := f"{name}: {value}").isprintable():
+                raise ValueError(f"the header `{name}` of an answer has characters that a header cannot have")
+            head += line + "\r\n"
+        sent = f"{head}Date: {rfc822_formatted_time()}\r\n\r\n".encode() + self._whole
         if wire is None or wire.is_closing():
             raise ConnectionResetError
-        wire.write(head + self._whole)
-        writer.output_size += len(head) + len(self._whole)  # from now on no other answer can follow
+        wire.write(sent)
+        writer.output_size += len(sent)  # from now on no other answer can follow
         await writer.drain()
         self._eof_sent = True
 
@@ -230,7 +229,7 @@ class Straight:
     """
 
     def __init__(self, app: web.Application, middlewares: Sequence[Any], otherwise: Handler, running: Running) -> None:
-        self._app, self._otherwise, self._running = app, otherwise, running
+        self._app, self._apps, self._otherwise, self._running = app, [app], otherwise, running
         self._plain: dict[tuple[str, str], Way] = {}  # (method, path) -> way
         self._ways: dict[int, Way] = {}  # the group of the pattern that is a whole request -> way
         texts: list[tuple[str, str, web.AbstractRoute]] = []
@@ -276,9 +275,8 @@ class Straight:
             if found is None or hdrs.EXPECT in request.headers:
                 return await self._otherwise(request)
             way, variables = found
-            info = web.UrlMappingMatchInfo(variables, way.route)
-            info.add_app(self._app)
-            request._match_info = info
+            request._match_info = info = web.UrlMappingMatchInfo(variables, way.route)
+            info._apps, info._current_app = self._apps, self._app  # what `add_app` does
             return await way.handler(request)
         finally:
             running.count -= 1
