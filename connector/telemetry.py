@@ -328,14 +328,17 @@ class Tracing:
         The parent of a span of kind SERVER is a peer's; of every other kind it is ours. A `parent` that is no traceparent
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
+        running = _Running()
         if self._tracer is None:
             found = _TRACEPARENT.fullmatch(parent) if parent else None
             trace = found[1] if found else f"{getrandbits(128) or 1:032x}"
             flags = SAMPLED | NOT_HERE if found and found[3] != "00" and _flags(found, remote=kind is SpanKind.SERVER) else 0
-            return _Running(f"00-{trace}-{getrandbits(64) or 1:016x}-0{flags}", None)
+            running.header, running.span = f"00-{trace}-{getrandbits(64) or 1:016x}-0{flags}", None
+            return running
         above = _read(parent, remote=kind is SpanKind.SERVER)
-        span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
-        return _Running(_header(span.get_span_context(), wanted=above is not None and above.flags > 0), span)
+        running.span = span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
+        running.header = _header(span.get_span_context(), wanted=above is not None and above.flags > 0)
+        return running
 
     def close(self) -> None:
         """Flush what is buffered."""
@@ -343,23 +346,23 @@ class Tracing:
 
 
 class _Running:
-    """A span while its block runs. A class, since a generator in its place costs as much again for each message."""
+    """A span while its block runs. A class, since a generator in its place costs as much again for each message; for the same reason
+    it is filled in by whoever makes it."""
 
-    __slots__ = ("_header", "_span", "_token")
-
-    def __init__(self, header: str, span: otel.Span | None) -> None:
-        self._header, self._span = header, span
+    __slots__ = ("_token", "header", "span")
+    header: str
+    span: otel.Span | None
 
     def __enter__(self) -> str:
-        self._token = traceparent.set(self._header)
-        return self._header
+        self._token = traceparent.set(self.header)
+        return self.header
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _where: TracebackType | None) -> None:
         traceparent.reset(self._token)
-        if self._span is not None:
+        if self.span is not None:
             if error is not None:
-                self._span.set_status(StatusCode.ERROR, type(error).__name__)
-            self._span.end()
+                self.span.set_status(StatusCode.ERROR, type(error).__name__)
+            self.span.end()
 
 
 def _header(own: otel.SpanContext, *, wanted: bool) -> str:
