@@ -12,8 +12,9 @@ from connector.control_billing.closings import Closings
 from connector.control_billing.elsewhere import crediting
 from connector.control_billing.statements import Means, Statements
 from connector.control_billing.stating import Stating
-from connector.dataplane.receipts import Receipts
+from connector.dataplane.receipts import REVOKED, Receipts
 from connector.dsp.messages import Kind
+from connector.errors import MeterRefused
 from connector.ledger.book import Book
 from connector.ports import Identity, Ids, Peer
 
@@ -49,7 +50,14 @@ def stated(
     `operations` close is signed."""
     receipts.credited = crediting(journal.store)
     means = Means(journal.store, journal.decide, identity, journal.clock, ids, book.checkpoint)
-    statements = Statements(means, receipts.stated)
+
+    async def late(transfer: str, receipt: str) -> str:
+        taken = await receipts.take(transfer, receipt, REVOKED)
+        if taken.code:
+            raise MeterRefused(taken.message, taken.code)
+        return taken.ack
+
+    statements = Statements(means, receipts.stated, late)
     stating = Stating(means, statements, peer, pause_seconds_max)
     journal.listen(stating.committed, Kind.TRANSFER)
     stack.push_async_callback(stating.close)

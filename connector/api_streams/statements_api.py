@@ -1,5 +1,6 @@
 """Statements at the protocol listener, for the participants that they concern: `GET` and `POST /ledger/statements/{transfer}` at the end of
-a transfer, by the provider's pid, and `POST /ledger/statements` for a period of an agreement; and beside them, at `POST /ledger/closings`,
+a transfer, by the provider's pid, `POST /ledger/statements/{transfer}/receipt` for a receipt that a crash has kept until then, and
+`POST /ledger/statements` for a period of an agreement; and beside them, at `POST /ledger/closings`,
 that an agreement was closed.
 
 Whoever proves to be the other side is heard, whatever has become of the access token of the transfer by then.
@@ -40,6 +41,7 @@ class StatementsApi:
         """Register all routes."""
         app.router.add_route("GET", f"{PATH}/{{transfer}}", self._show)
         app.router.add_route("POST", f"{PATH}/{{transfer}}", self._hear)
+        app.router.add_route("POST", f"{PATH}/{{transfer}}/receipt", self._late)
         app.router.add_route("POST", PATH, self._answer)
         app.router.add_route("POST", CLOSINGS, self._close)
 
@@ -55,6 +57,12 @@ class StatementsApi:
         outcome = await self._statements.hear(caller, request.match_info["transfer"], token)
         said = {"outcome": outcome.word, "code": outcome.code or None}
         return web.Response(body=orjson.dumps(said), content_type="application/json", headers=NO_STORE)
+
+    async def _late(self, request: web.Request) -> web.Response:
+        """A receipt for a transfer that is over, which is answered by its ack."""
+        caller, token = await self._sent(request)
+        ack = await self._statements.late(caller, request.match_info["transfer"], token)
+        return web.Response(body=ack.encode("ascii"), content_type=JWT, headers=NO_STORE)
 
     async def _answer(self, request: web.Request) -> web.Response:
         """A statement for a period, which is answered by ours."""

@@ -1,8 +1,9 @@
 """Statements: what each side has counted, signed, before the other; the same, or on record as disputed.
 
 At the end of a transfer the provider signs one by itself (`Receipts.state`); the consumer asks for it, compares it with its own account,
-signs its own for the same period, and posts it. For a period of an agreement either side signs, and the other answers with its own.
-What both have signed is evidence on both sides, and so is what contradicts it.
+signs its own for the same period, and posts it. A receipt that it had signed before, and that the provider has not heard of, it posts first
+(`Statements.late`): the account judges it as any other, and nobody but its consumer could have signed it. For a period of an agreement
+either side signs, and the other answers with its own. What both have signed is evidence on both sides, and so is what contradicts it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from connector.records.metering import Metered
 
 AGREED, DISPUTED, TIME = "agreed", "disputed", "statement-time"
 WHATS: Final = {AGREED: telemetry.STATEMENT_AGREED, DISPUTED: telemetry.STATEMENT_DISPUTED}
+LATE_SECONDS: Final = 86_400.0  # after the end of a transfer, in which a receipt for it is taken here: then its loss is written off
 OURS_MAX: Final = 1_000  # facts about an agreement that are looked through for a statement that came before
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
@@ -65,10 +67,16 @@ class Outcome:
 
 
 class Statements:
-    """The provider's half of the end of a transfer, and both halves of a period. `stated(pid)` is `Receipts.stated`."""
+    """The provider's half of the end of a transfer, and both halves of a period. `stated(pid)` is `Receipts.stated`; `take(pid, receipt)`
+    gives the ack of a receipt, and raises MeterRefused for one that is not taken."""
 
-    def __init__(self, means: Means, stated: Callable[[str], Awaitable[Mapping[str, str | None]]]) -> None:
-        self._means, self._stated = means, stated
+    def __init__(
+        self,
+        means: Means,
+        stated: Callable[[str], Awaitable[Mapping[str, str | None]]],
+        take: Callable[[str, str], Awaitable[str]] | None = None,
+    ) -> None:
+        self._means, self._stated, self._take = means, stated, take
 
     async def shown(self, caller: str, transfer: str) -> Mapping[str, str | None]:
         """What the consumer `caller` compares once a transfer (our pid) is over: its last receipt and ack, and our statement. Raises
@@ -78,6 +86,18 @@ class Statements:
         if process is None or not process.final:
             raise Contradiction("the transfer is not over; its statement is signed then")
         return await self._stated(transfer)
+
+    async def late(self, caller: str, transfer: str, receipt: str) -> str:
+        """The ack (JWS) of the receipt (JWS) of the consumer `caller` for a transfer that is over, whose token has ended by now: of what
+        was signed before a crash, and not heard. Raises NotFound for a transfer that is not the caller's or has no account, Contradiction
+        while it runs, and MeterRefused for what the account does not take, or a day after the end, when what was lost is written off."""
+        await self._of(caller, transfer)
+        process = await self._means.store.process(Kind.TRANSFER, transfer)
+        if process is None or not process.final:
+            raise Contradiction("the transfer is not over; post the receipt where its manifest says")
+        if self._take is None or process.updated + LATE_SECONDS < self._means.clock.now():
+            raise MeterRefused("the transfer was over a day ago: what was not signed for is written off", "receipt-late")
+        return await self._take(transfer, receipt)
 
     async def hear(self, caller: str, transfer: str, token: str) -> Outcome:
         """Take the statement (JWS) of the consumer `caller` about a transfer that is over. What is disputed is kept too. Raises NotFound,

@@ -3,7 +3,7 @@
 Once a transfer for which we have signed receipts is over, the provider is asked for its statement; it is compared with our account, ours is
 signed, and posted. That is tried until it is done, also after a restart, for a month: then both bill by what was acknowledged, as before,
 and a person has to look at why the other side signs nothing. A provider without such an address is left alone. An ack that a crash has
-kept from us comes with it, so that both sides have the same.
+kept from us comes with it, and a receipt that it has kept from the provider is posted first, so that both sides have the same.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from connector.records.metering import Metered, Receipted
 
 PROTOCOL_PATH, PATH = "/dsp/2025-1", "/ledger/statements"
 JWT: Final = "application/jwt"
+REFUSALS: Final = HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY  # of a receipt, for good
 ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
 SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
 FIRST_PAUSE_SECONDS = 1.0  # between two attempts; doubles
@@ -147,6 +148,10 @@ class Stating:
         told = _told(await self.ask("GET", place, stored.peer))
         stored = await self._take_ack(stored, told)
         theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))
+        if not stored.ack and not _names(theirs, stored) and await self._late(place, stored):
+            told = _told(await self.ask("GET", place, stored.peer))
+            stored = await self._take_ack(stored, told)
+            theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))
         if not stored.ack and _names(theirs, stored):
             raise PeerFailed("the provider has signed that it has our last receipt, and has not acknowledged it")
         own = await self._own(stored, theirs, facts)
@@ -156,6 +161,17 @@ class Stating:
         outcome = Outcome(own, code or await timed(self._means, (stored,), theirs))
         apart = (pid,) if outcome.disputed else ()
         await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], outcome, apart)
+
+    async def _late(self, place: str, stored: Metered) -> bool:
+        """Post the last receipt, which a crash has kept from the provider, now that the token of its transfer has ended; whether it is
+        taken. It covers what is verified and stored here. Raises PeerFailed if that has to be tried again."""
+        try:
+            answer = await self.ask("POST", f"{place}/receipt", stored.peer, stored.receipt, (HTTPStatus.OK, *REFUSALS))
+        except PeerRefused:  # it has no such place
+            return False
+        if answer.status != HTTPStatus.OK:
+            telemetry.log.info("late receipt refused", transfer=stored.transfer, reason=str(self.failed(place, answer)))
+        return answer.status == HTTPStatus.OK
 
     async def stated(self, agreement: str) -> None:
         """Wait for the statements of those transfers of an agreement that have ended within AWAITED_SECONDS before all was signed

@@ -25,6 +25,7 @@ from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dataplane_accounts.account import Account, known_log, late, own_counts
+from connector.dataplane_accounts.outstanding import unsigned_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
@@ -32,6 +33,7 @@ from connector.metering import chain
 from connector.metering.chain import Judged, Outcome
 from connector.metering.content import Layout
 from connector.metering.objects import Ack, Receipt, Rejected, digest, kept, manifest_of, pending
+from connector.metering.ranges import Ranges
 from connector.metering.statements import Statement, flow_of
 from connector.odrl.codes import Code
 from connector.ports import Clock, Identity, Ids, Store
@@ -171,6 +173,7 @@ class Receipts:
                 if judged.outcome is Outcome.STALE:
                     number = judged.receipt.sequence if judged.receipt is not None else 0
                     judged = judge(known=await self._store.receipts(transfer, number, number + 1))
+                rest = unsigned_of(stored.sent, log, judged.account.ranges) if account is None else ()
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
             if judged.outcome is Outcome.ACCEPTED and await self._concluded(transfer):
@@ -182,7 +185,7 @@ class Receipts:
                 judged = replace(judged, account=acked, ack=acked.ack)
             if judged.outcome in (Outcome.ACCEPTED, Outcome.CONFLICT) and judged.account.counts.bytes <= told:
                 self._demand_pace(transfer)
-            return self._written(stored, judged, token, now)
+            return self._written(stored, judged, token, now, rest, ahead=state == "ok")
 
         await self._decide(step, transfer)
         if judged is None:
@@ -215,13 +218,13 @@ class Receipts:
         now = self._clock.now()
         return lambda token, typ: pending(lambda at: self._identity.read(token, typ, consumer, at=at), token, now)
 
-    def _written(self, stored: Metered, judged: Judged[Metered], token: str, now: float) -> Changes | None:
+    def _written(self, stored: Metered, judged: Judged[Metered], token: str, now: float, rest: Ranges, *, ahead: bool) -> Changes | None:
         accepted = judged.outcome is Outcome.ACCEPTED
         if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
             return None
         account = self._accounts.at_hand(stored.transfer)
-        own, sent = own_counts(judged.account, account, stored), account.reserve(judged.account) if account is not None else stored.sent
-        after = replace(judged.account, own=own, sent=sent, version=stored.version + 1, updated=now)
+        sent = account.reserve(judged.account, ahead=ahead) if account is not None else rest
+        after = replace(judged.account, own=own_counts(judged.account, account, stored), sent=sent, version=stored.version + 1, updated=now)
         facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
         if accepted and judged.ack:
             facts.append(_fact(telemetry.ACK, stored, judged.ack, now))

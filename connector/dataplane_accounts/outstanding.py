@@ -15,6 +15,7 @@ from typing import Final
 from connector.dataplane.index import Place
 from connector.dataplane_accounts.opens import Held, Leaves, Open, touched
 from connector.metering.content import CHUNK_BYTES, Layout
+from connector.metering.credit import Log
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.records.metering import Metered
 
@@ -100,6 +101,13 @@ class Outstanding:
         self.out, self.size_bytes = out, self._measure(out)
         leaves = Leaves(self._root, self._layout, out) if isinstance(self._layout, Layout) else None
         self._all.hold(self._transfer, Held(self.size_bytes, leaves))
+
+
+def unsigned_of(sent: Ranges, log: Log, ranges: Ranges) -> Ranges:
+    """What is left of bytes that may have left, once these leaves of a log that nobody has at hand were signed for."""
+    return without(
+        sent, tuple((log.measure(((1, first),)).bytes if first > 1 else 0, log.measure(((1, end),)).bytes) for first, end in ranges)
+    )
 
 
 def _bytes(layout: Place, leaves: Iterable[tuple[int, int]]) -> Ranges:

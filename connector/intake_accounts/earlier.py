@@ -2,8 +2,9 @@
 
 What was signed for once is signed for again only if the provider has signed that it does not have that receipt: of one whose ack has not
 come nobody here knows, it may have been lost with the connection, or its ack was. The token that it could be posted with again has gone
-with its transfer, so the provider is asked. One that says no more than "no such place", or nothing at all, may have it all the same, and
-acknowledge it when the same leaves are signed for a second time: it would be paid twice. So it has the one receipt, or has lost it.
+with its transfer, so the provider is asked, and gets it by who we are if it has not. One that says no more than "no such place", or
+nothing at all, may have it all the same, and acknowledge it when the same leaves are signed for a second time: it would be paid twice. So
+it has the one receipt, or has lost it.
 """
 
 from __future__ import annotations

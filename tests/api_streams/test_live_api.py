@@ -14,7 +14,6 @@ import pytest
 from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
 from connector.dataplane_live import flow, lives
-from connector.dataplane_live.flow import PIECE_BYTES
 from connector.dataplane_live.taking import Taking
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash, root_of
@@ -24,6 +23,7 @@ from connector.metering.objects import WINDOW_BYTES, Manifest, kept
 from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import METERED_TIME, RECORD_COUNT
 from connector.ports import COUNTERSIGNED
+from connector.ports.live import BATCH_BYTES
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
 from tests.dataplane_live import upstream
 from tests.dataplane_live.test_flow import Upper
@@ -184,7 +184,7 @@ async def test_at_a_quota_who_signs_is_waited_for_while_nothing_leaves_and_a_sus
             at.rig.change(state="SUSPENDED")
             data = await taken
         assert set(seconds) == {live_api.SIGNED_SECONDS}
-        assert len(data) <= max(left) + PIECE_BYTES, "one piece was on its way"
+        assert len(data) <= max(left) + BATCH_BYTES, "one piece was on its way"
 
 
 async def test_a_budget_ends_before_the_leaf_that_it_does_not_pay_for(tmp_path: Path):

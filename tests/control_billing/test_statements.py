@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from connector.control_billing import statements
 from connector.dsp.messages import Kind
 from connector.metering.objects import Receipt, kept
 from connector.metering.statements import Statement
@@ -83,6 +84,39 @@ async def test_nobody_else_hears_of_a_transfer_and_nobody_before_it_is_over(tmp_
         assert process is not None
         await both.provider.put(replace(process, state="STARTED", version=process.version + 1))
         assert (await ask(both.consumer, both.provider, "GET", f"/{pair.quoted(theirs)}")).status == 409
+
+
+async def test_a_late_receipt_is_its_consumers_for_a_transfer_that_is_over_since_a_day_at_most_and_judged_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, _ = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        row = (await both.consumer.connector.store.receipts(ours))[-1]
+        sign = both.consumer.connector.states.stating._means.identity.sign
+        more = kept(Receipt, row.receipt).claims() | {"seq": row.sequence + 1}
+
+        async def posted(by: pair.Running, token: str, pid: str = theirs) -> tuple[int, str]:
+            answer = await ask(by, both.provider, "POST", f"/{pair.quoted(pid)}/receipt", token)
+            code = orjson.loads(answer.body)["type"].rpartition(":")[2] if answer.status != 200 else answer.body.decode()
+            return answer.status, code
+
+        assert await posted(both.consumer, row.receipt) == (200, row.ack), "what is known has its ack again"
+        assert (await posted(both.provider, row.receipt))[0] == 404
+        assert (await posted(both.consumer, row.receipt, "x"))[0] == 404
+        assert (await posted(both.consumer, (await fact(both.consumer, ours, "statement-signed")).entry or "")) == (422, "jws-typ")
+        assert (await posted(both.consumer, both.provider.connector.states.stating._means.identity.sign(more, Receipt.TYP)))[0] == 422
+        status, code = await posted(both.consumer, sign(more, Receipt.TYP))
+        assert (status, code != "receipt-late") == (422, True)
+        before = await both.provider.connector.store.metered(theirs)
+        assert before is not None
+        assert before.sequence == row.sequence
+        monkeypatch.setattr(statements, "LATE_SECONDS", -60.0)
+        assert await posted(both.consumer, row.receipt) == (422, "receipt-late")
+        process = await both.provider.connector.store.process(Kind.TRANSFER, theirs)
+        assert process is not None
+        await both.provider.put(replace(process, state="STARTED", version=process.version + 1))
+        assert (await posted(both.consumer, row.receipt))[0] == 409
 
 
 async def test_the_same_statement_for_a_period_has_the_same_answer(tmp_path: Path):

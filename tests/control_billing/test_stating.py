@@ -12,7 +12,7 @@ import pytest
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.control.journal import Journal
-from connector.control_billing import stating
+from connector.control_billing import statements, stating
 from connector.control_billing.statements import Means
 from connector.control_billing.stating import Stating
 from connector.dsp.exchange import Process
@@ -244,8 +244,31 @@ async def test_a_receipt_that_a_crash_has_left_without_its_ack_has_it_with_the_s
         assert ack == (await stored(both.provider, theirs)).ack == (await both.provider.connector.store.receipts(theirs))[-1].ack
 
 
-async def test_a_receipt_that_the_provider_has_signed_not_to_have_counts_no_more_on_either_side(tmp_path: Path):
+async def test_a_receipt_that_a_crash_has_kept_from_the_provider_is_posted_after_the_end(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, whole = await lost(both, there=False)
+        await falsify(both.provider, theirs, sent=((0, len(CONTENT)),))
+        agreement = (await stored(both.provider, theirs)).agreement
+        stating = both.consumer.connector.states.stating
+        assert await asyncio.gather(stating.heard(ours), stating.heard(ours)) == [True, True]
+        mine, other = await stored(both.consumer, ours), await stored(both.provider, theirs)
+        assert (mine.receipt, mine.counts) == (whole.receipt, whole.counts) == (other.receipt, other.counts)
+        assert mine.ack == other.ack != ""
+        assert other.sent == (), "nothing is lost"
+        await stating.settle(ours)
+        assert {(await fact(at, pid, *SAID)).what for at, pid in ((both.consumer, ours), (both.provider, theirs))} == {"statement-agreed"}
+        bills = [
+            await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/invoice?to=2040-01-01") for at in (both.provider, both.consumer)
+        ]
+        assert bills[0]["digest"] == bills[1]["digest"]
+        assert bills[0]["counts"]["bytes"] == len(CONTENT)
+
+
+async def test_a_receipt_that_the_provider_has_signed_not_to_have_counts_no_more_on_either_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """What it covers is signed for under another transfer: an ack that comes after all would have it paid for twice."""
+    monkeypatch.setattr(statements, "LATE_SECONDS", -60.0)
     async with pair.pair(tmp_path, store="sqlite") as both:
         ours, theirs, whole = await lost(both, there=False)
         stating, receipts = both.consumer.connector.states.stating, both.provider.connector.states.receipts

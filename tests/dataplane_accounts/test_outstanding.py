@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.dataplane_accounts.opens import Held, Open
-from connector.dataplane_accounts.outstanding import CONNECTIONS_MAX, Outstanding
+from connector.dataplane_accounts.outstanding import CONNECTIONS_MAX, Outstanding, unsigned_of
 from connector.dsp.messages import Role
-from connector.metering.content import Layout, Sealed
+from connector.metering.content import Known, Layout, Sealed
+from connector.metering.credit import Log
 from connector.metering.ranges import Ranges, without
 from tests.metering.rig import CHUNK, account
 
@@ -117,3 +118,15 @@ def test_what_is_stored_covers_what_is_out_and_is_never_more_than_the_credit(ask
         if signed:
             acknowledged = (signed.pop(),)
             out.hold(without(out.out, acknowledged))
+
+
+def test_of_a_log_that_is_not_at_hand_what_was_signed_for_is_no_longer_what_may_be_lost():
+    sizes = [10, 20, 30, 40]
+
+    def measure(ranges: Ranges) -> Known:
+        return Known(sum(sum(sizes[first - 1 : end - 1]) for first, end in ranges), 0, 0)
+
+    log = Log(5, measure, lambda _: None)
+    assert unsigned_of(((0, 100),), log, ((1, 3),)) == ((30, 100),)
+    assert unsigned_of(((0, 100),), log, ((1, 2), (3, 4))) == ((10, 30), (60, 100))
+    assert unsigned_of(((0, 5), (40, 90)), log, ()) == ((0, 5), (40, 90))

@@ -41,8 +41,7 @@ async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and
     )
     time = Timed(ledger, AGREEMENT, Tally("/permission/0", METERED_TIME, (MOST,)))
     streams = {"urn:file": Stream(), "urn:one": Stream(before_end), "urn:other": Stream(before_end)}
-    for transfer, stream in streams.items():
-        assert await time.join(stream, transfer)
+    assert all(await asyncio.gather(*(time.join(stream, transfer) for transfer, stream in streams.items())))
     async with asyncio.timeout(10):
         for _ in range(2):
             await waits.acquire()
