@@ -441,6 +441,7 @@ class CuttingProxy:
 
 
 @lru_cache(maxsize=8)
+@lru_cache(maxsize=8)  # drawing megabytes takes a tenth of a second, and a test compares with them again and again
 def some_bytes(count: int, seed: int = 1) -> bytes:
     """Bytes that repeat nowhere and are the same each time."""
     return random.Random(seed).randbytes(count)
