@@ -28,6 +28,7 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
         line = data.count(b"\n", 0, body.offset) + 1 if one else None
         altered = Finding("byte-altered" if one else "bytes-altered", body.says, line, body.offset)
         return Report((altered,), None, trust.given)
+    del data  # it may have hundreds of MB, and all that is needed of it is the body
     found: list[Finding] = []
     members: dict[str, list[Member]] = {}
     ordered = list(read(body, found))
