@@ -25,6 +25,7 @@ from connector.records.ledger import Witnessed
 from connector.remembered import Paces
 
 CONTRADICTIONS = frozenset({"witness-forked", "witness-successor"})
+UNCONTINUED = frozenset({"consistency-length", "consistency-mismatch", "consistency-old-mismatch"})  # proves nothing, and is told
 ATTEMPTS_MAX = 8  # two checkpoints of one log at once come from two replicas; more in a row are a defect
 NOT_FOUND, CONTRADICTED, TOO_OFTEN = 404, 409, 429  # RFC 9110, RFC 6585
 AT_ONCE, SECONDS = 64, 1.0  # checkpoints of one peer that are new; each is an entry of our own ledger, and ours come once a minute
@@ -81,6 +82,8 @@ class Witness:
             if answer.code in CONTRADICTIONS and held is not None:
                 changes = self._contradiction(held, request, now)
             elif answer.seen is None or answer.seen == seen:
+                if answer.code in UNCONTINUED:
+                    telemetry.log.warning("ledger of a peer does not continue", peer=peer, log=origin, code=answer.code, known=seen.size)
                 return answer
             elif not self._paces.take(peer, monotonic()):
                 reason = "checkpoints of this participant come faster than they are remembered here; send fewer"

@@ -36,9 +36,10 @@ PAUSE_SECONDS = 60.0  # between two checkpoints for one peer
 FOREIGN_SECONDS = 3600.0  # between two looks at whether a peer has learned to witness
 RECENT = 1_000  # facts that are read at the start, for whom they are about
 ANSWER_BYTES_MAX = 64 * 1024
-OK, CONFLICT, SERVER_ERROR = 200, 409, 500  # RFC 9110
+OK, CONFLICT, UNPROCESSABLE, SERVER_ERROR = 200, 409, 422, 500  # RFC 9110
 LATER = frozenset({408, 425, 429})
 NO_DOOR = frozenset({404, 405, 410, 501})  # nothing is there, or nothing that takes checkpoints
+OTHER_TREE = frozenset({CONFLICT, UNPROCESSABLE})  # it has seen another tree of ours
 NOT_US = frozenset({401, 403})  # it is there, and does not take who we are
 WORDS_MAX = 200  # characters of what a peer says that are repeated
 DOUBLINGS_MAX = 6  # of the pause before somebody is asked again of whom nothing new came: an hour then
@@ -151,7 +152,7 @@ class Witnesses:
         try:
             outcome = await self._over_all(id)
         except PeerRefused as error:
-            log = telemetry.log.error if error.status == CONFLICT else telemetry.log.warning
+            log = telemetry.log.error if error.status in OTHER_TREE else telemetry.log.warning
             log("ledger refused by a witness", peer=id, status=error.status, reason=error.message)
             outcome = error
             return PAUSE_SECONDS if error.status in NOT_US else FOREIGN_SECONDS
@@ -282,8 +283,12 @@ def _refused(peer: Participant, reply: Reply) -> PeerRefused:
         text = f"`{peer.name}` does not take who we are (status {reply.status}{said}); have its operator read our self-description again"
     else:
         text = f"`{peer.name}` cosigns ledgers, and refuses this checkpoint of ours (status {reply.status}{said})"
-        if reply.status == CONFLICT:
-            text += "; see whether `connector ledger verify` holds here, and compare what both have on record with its operator"
+        if reply.status in OTHER_TREE:
+            text += (
+                "; what it has seen of our ledger is not what we have, as after a database was restored together with the file of the last"
+                " checkpoint (`.ledger` beside it): a start without that file begins a new log, which it takes; if it suspects us, its"
+                " operator has to forgive that (`connector ledger forgive`)"
+            )
     return PeerRefused(text, status=reply.status)
 
 

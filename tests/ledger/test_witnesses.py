@@ -206,14 +206,15 @@ async def test_who_does_not_take_who_we_are_is_asked_again_soon_and_the_operator
             assert (await site.book.witnesses.exchange(participant(PEER))).size == 1
 
 
-async def test_who_cosigns_ledgers_and_not_this_checkpoint_says_why():
+@pytest.mark.parametrize(("status", "code"), [(409, "witness-contradicted"), (422, "consistency-old-mismatch")])
+async def test_who_cosigns_ledgers_and_not_this_checkpoint_says_why_and_what_is_to_be_done(status: int, code: str):
     network = Network()
-    network.answers["pharma.example"] = Reply(409, {}, b"witness-contradicted: explain that\n")
+    network.answers["pharma.example"] = Reply(status, {}, f"{code}: explain that\n".encode())
     async with Site(OWN, PEER, network=network) as site:
         await site.say(1)
-        with pytest.raises(PeerRefused, match=r"refuses this checkpoint of ours \(status 409: witness-contradicted: explain that\)"):
+        with pytest.raises(PeerRefused, match=rf"refuses this checkpoint of ours \(status {status}: {code}: explain that\)"):
             await site.book.witnesses.exchange(participant(PEER))
-        assert "see whether `connector ledger verify` holds here" in site.book.witnesses.waiting[PEER].reason
+        assert "a start without that file begins a new log" in site.book.witnesses.waiting[PEER].reason
 
 
 @pytest.mark.parametrize("answer", [PeerFailed("no answer"), Reply(503, {}, b"{}"), Reply(429, {}, b""), Reply(500, {}, b"")])
