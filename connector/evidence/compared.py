@@ -72,7 +72,9 @@ def _entries(one: Told, other: Told) -> Iterator[str]:
     for log in sorted({log for log, _ in one.standing.keys() | other.standing.keys()}):
         for here, there, known, where in ((one, other, kept[1], "first"), (other, one, kept[0], "second")):
             alone: dict[str, list[int]] = {}
-            shown = dict(here.standing) if here.counted is None else here.standing | {here.counted[:2]: here.agreement}
+            shown = dict(here.standing)
+            if here.counted is not None:
+                shown[here.counted[0], here.counted[1]] = here.agreement
             for (of, index), pid in sorted(shown.items()):
                 if of == log and index < there.reach(log) and (of, index) not in there.standing:
                     alone.setdefault(pid, []).append(index)
