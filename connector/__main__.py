@@ -5,10 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 
+from connector.cli_help.overview import ASKED, show_overview
+
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     gc.disable()  # what is imported is no garbage
+    if sys.argv[1:] in ASKED:
+        sys.exit(show_overview())
     from connector.cli.commands import run_command_line
 
     gc.enable()

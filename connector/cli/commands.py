@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,13 +10,14 @@ from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
 import connector
 from connector.cli import consume, explain, init, keys, operate, processes, publish, run, show, simulate, transfers
+from connector.cli_help.overview import TITLE
 from connector.errors import ConnectorError
 
 DONE, FAILED, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130  # 130 is what shells say for Ctrl-C
 
 app = App(
     name="connector",
-    help="Qiao 桥: a connector for the Dataspace Protocol 2025-1.",
+    help=TITLE,
     version=connector.__version__,
     help_format="plaintext",
     result_action="return_value",
@@ -108,10 +107,6 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else what is left of it fails again as the process ends
-        if error.errno == errno.ENOSPC:  # and of a broken pipe whoever read it (`head`) has enough
-            show.note(f"connector: the output cannot be written: {error.strerror}; make room, or send it elsewhere")
+        show.unwritten(error)
         return FAILED
     return result if isinstance(result, int) else DONE

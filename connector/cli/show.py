@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -68,6 +69,15 @@ def line(text: object = "", *, indent: int = 0) -> None:
 def note(text: object, *, indent: int = 0) -> None:
     """Print one line that is not the result, where it does not mix with it."""
     print(f"{' ' * indent}{clean(text)}", file=sys.stderr, flush=True)
+
+
+def unwritten(error: OSError) -> None:
+    """Say that the output could not be written, of which nothing more is tried. Raises the error if it is about anything else."""
+    if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC):
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else what is left of it fails again as the process ends
+    if error.errno == errno.ENOSPC:  # and of a broken pipe whoever read it (`head`) has enough
+        note(f"connector: the output cannot be written: {error.strerror}; make room, or send it elsewhere")
 
 
 def failure(error: ConnectorError) -> None:
