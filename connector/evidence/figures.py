@@ -189,6 +189,12 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
         case.fault("invoice-total", at, "/document/total")
 
 
+def billed(invoice: Member) -> dict[str, int]:
+    """Up to which receipt an invoice bills each transfer (the provider's pids), 0 for what nobody has signed for."""
+    flows = _list(invoice.value["document"].get("flows"))
+    return {str(each.get("transfer")): number for each in flows if isinstance(number := each.get("sequence"), int)}
+
+
 def _named(said: dict[str, Any]) -> str | None:
     """The digest of an invoice; None for one that nobody writes, as it is too deep."""
     try:

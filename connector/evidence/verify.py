@@ -14,6 +14,7 @@ from connector.evidence.report import ClosingTold, FlowTold, Process, Report, To
 from connector.evidence.sealed import Altered, unsealed
 from connector.metering.closing import instant_of, seconds_of
 from connector.metering.content import write_bytes
+from connector.metering.counts import NOTHING
 
 FINDINGS_MAX = 200  # findings of one file; more are not read
 LINES_MAX, LINE_CHARACTERS_MAX = 5, 80  # of extension lines that nobody knows
@@ -349,6 +350,11 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
     unasked = sorted({each.manifest.transfer for each in signed.flows.values()} - {pid for pid, _ in (*logs.requests, *logs.sinks)})
     if case.exporter == case.provider and unasked:
         yield f"that the consumer has asked for the data of {', '.join(unasked)} with its key: it may have, its own export shows"
+    for member in case.of("invoice"):
+        for flow in signed.flows.values():
+            pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0
+            if flow.counts != NOTHING and (until := figures.billed(member).get(pid, 0)) < last:
+                yield f"what is owed for transfer {pid} by receipt {last}: the invoice in the file goes to receipt {until}"
     if not case.of("invoice") and any(flow.manifest.value.prices is not None for flow in signed.flows.values()):
         yield "what is owed: the agreement has prices, and there is no invoice in the file"
 

@@ -10,10 +10,11 @@ from connector.evidence import figures
 from connector.evidence.figures import BESIDE
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
+from connector.metering.counts import Counts
 from connector.metering.objects import digest
 from connector.metering_bills.invoice import invoice_of
 from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other
-from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, billed, signed
+from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Story, billed, signed
 from tests.evidence.test_held import CLOSED
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
 
@@ -47,6 +48,16 @@ def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
     assert draft.codes() == {"invoice-line"}, "both attest none of it"
     invoiced(flows=[alone], lines=[volume | {"attested": "provider-only"}, yearly])(draft)
     assert draft.codes() == set()
+
+
+def test_an_invoice_that_bills_less_than_was_signed_for_is_no_lie_and_that_is_said():
+    draft = SOUND.copy()
+    said = draft.one("invoice")["document"]
+    assert not [text for text in verify(draft.data).unproven if "what is owed" in text]
+    invoiced(flows=[], counts=Counts().claims(), lines=said["lines"][1:], total="5.20")(draft)
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert f"what is owed for transfer {TRANSFER} by receipt 2: the invoice in the file goes to receipt 0" in report.unproven
 
 
 def test_what_an_invoice_leaves_out_stands_beside_it_and_its_digest_is_not_of_that():
