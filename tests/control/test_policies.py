@@ -355,13 +355,19 @@ def unreadable(number: int) -> dict[str, Any]:
     return {"@type": "Offer", "permission": [{"action": "use"} | {f"word{number}-{each}": "x" for each in range(99)}]}
 
 
+# So many that all of them would take more than twice the bound.
 @pytest.mark.parametrize(
-    "made",
-    [large, unreadable, lambda number: purpose_policy(*(f"{number}-{each}" for each in range(LEAVES_MAX - 1)))],
+    ("made", "count", "bound"),
+    [
+        (large, 12, 3 << 20),
+        (unreadable, 60, 1 << 20),
+        (lambda number: purpose_policy(*(f"{number}-{each}" for each in range(LEAVES_MAX - 1))), 30, 1 << 20),
+    ],
     ids=["constraints", "findings", "values"],
 )
-def test_what_is_remembered_of_policies_is_bounded_in_bytes_whatever_peers_send(monkeypatch: pytest.MonkeyPatch, made: Any):
-    bound = 3 << 20
+def test_what_is_remembered_of_policies_is_bounded_in_bytes_whatever_peers_send(
+    monkeypatch: pytest.MonkeyPatch, made: Any, count: int, bound: int
+):
     monkeypatch.setattr(module, "REMEMBERED_BYTES_MAX", bound)
     monkeypatch.setattr(remembered, "SHARE", 4)
     ours = Policies()
@@ -369,7 +375,7 @@ def test_what_is_remembered_of_policies_is_bounded_in_bytes_whatever_peers_send(
         ours.parse(made(number))
     tracemalloc.start()
     try:
-        for number in range(60):
+        for number in range(3, 3 + count):
             ours.parse(made(number))
         gc.collect()
         taken, _ = tracemalloc.get_traced_memory()
