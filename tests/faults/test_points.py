@@ -53,7 +53,7 @@ async def deliver(move: Move) -> None:
     now = outbox._journal.clock.now()
     row: Any = SimpleNamespace(created=now, due=now + 0.01, act="decide", move=move)
     with suppress(AttributeError):  # what follows is no matter of this test
-        await Outbox._run(outbox, row, True)  # type: ignore[arg-type]
+        await Outbox._run(outbox, row, True, None)  # type: ignore[arg-type]
 
 
 def test_a_point_is_a_line_of_the_product_and_has_the_same_name_each_time():
