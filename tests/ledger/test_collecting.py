@@ -13,6 +13,7 @@ from connector.adapters.sqlite import SqliteStore
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound
+from connector.evidence.compared import compare
 from connector.evidence.report import Report
 from connector.evidence.verify import verify
 from connector.ledger.collecting import Exports, kind_of
@@ -133,6 +134,28 @@ async def test_what_is_just_written_is_numbered_before_it_is_exported():
         report = await sound(site)
         assert report.told is not None
         assert (report.told.entries, report.told.flows[0].receipts) == (1, 0)
+
+
+@pytest.mark.asyncio
+async def test_what_comes_while_entries_are_counted_is_for_the_next_export_and_both_tell_the_same(monkeypatch: pytest.MonkeyPatch):
+    async with Site(OWN) as site:
+        await agreed(site)
+        metering = Metering(site, 5)
+        await metering.begin()
+        counted = site.book.counted
+
+        async def late(*about: Any) -> Any:
+            await metering.sign(())
+            return await counted(*about)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(site.book, "counted", late)
+            first = await sound(site)
+        second = await sound(site)
+        assert first.told is not None
+        assert second.told is not None
+        assert (first.told.entries, second.told.entries) == (1, 4), "with the receipt, its ack, and the count of the first"
+        assert compare(first.told, replace(second.told, flows=first.told.flows)) == ()
 
 
 @pytest.mark.asyncio
