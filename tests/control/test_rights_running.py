@@ -323,7 +323,7 @@ async def test_a_cause_that_was_written_before_a_kill_counts_from_the_first_mome
     try:
         for side in (provider, consumer):
             await side.open()
-        await asyncio.gather(provider.start(kill="after COMMIT [agreement-closed, closing-signed]"), consumer.start())
+        await asyncio.gather(provider.start(kill={"after COMMIT [agreement-closed, closing-signed]": 1}), consumer.start())
         (provider.home.directory / "data" / "d").write_bytes(some_bytes(SIZE_BYTES))
         said = {"title": "d", "source": {"type": "file", "path": "d"}, "policies": [{"permission": [{"action": "use"}]}]}
         await provider.insist(lambda client: client.publish("urn:d", said))

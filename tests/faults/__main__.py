@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from tests.dataplane_live import upstream
 from tests.faults import hardships, kills, lies, load, plan, table
 from tests.faults.bugs import BUGS
 from tests.faults.home import ROOT
 from tests.faults.ledger import SIDES
+from tests.faults.nursery import program
 from tests.faults.pair import PATIENCE_SECONDS, Pair
-from tests.faults.plan import Target
 from tests.faults.streams import run as streams
 from tests.faults.streams import table as streams_table
 from tests.faults.table import Report
@@ -33,25 +34,20 @@ BUG_KILLS = 6
 async def at_points(report: Report, bug: str | None, patience_seconds: float) -> None:
     """Record, then kill at each point; what only recoveries pass is tried afterwards."""
     async with AsyncExitStack() as stack:
-        pairs = [await stack.enter_async_context(Pair(BUILD / f"faults-{n}", bug, patience_seconds)) for n in range(LANES)]
         begun = time.monotonic()
-        report.targets = plan.targets(await kills.record(pairs[0]))
+        await stack.enter_async_context(upstream.running())  # once: whoever asks at the same time as another has one more
+        pairs = [Pair(BUILD / f"faults-{n}", bug, patience_seconds) for n in range(LANES)]
+        await asyncio.gather(*(stack.enter_async_context(pair) for pair in pairs))
+        report.targets = plan.targets(await kills.record(pairs))
         report.seconds["recording"] = time.monotonic() - begun
         if bug is not None:
             report.targets = [target for target in report.targets if any(word in target.point for word in BUGS[bug].where)]
         known = {side: {target.point for target in report.targets if target.side == side} for side in SIDES}
-        found: list[Target] = []
-        lanes = [kills.Lane(pair, known, found.append) for pair in pairs]
-        await asyncio.gather(*(lane.open() for lane in lanes[1:]))
         print(f"{len(report.targets)} kills to do at {len({(t.side, t.point) for t in report.targets})} points", flush=True)
-        await kills.run_all(lanes, plan.batches(report.targets))
-        if bug is None:
-            todo, found[:] = list(found), []
-            report.targets += todo
-            await kills.run_all(lanes, plan.batches(todo))
-            report.targets += found  # seen on the way back from those: known, and left at that
-        for pair in pairs:
-            findings, complaints = await pair.account()
+        lanes = [kills.Lane(pair, known) for pair in pairs]
+        found = await kills.run_all(lanes, plan.batches(report.targets), found_too=bug is None)
+        report.targets += found if bug is None else ()
+        for pair, (findings, complaints) in zip(pairs, await asyncio.gather(*(pair.account() for pair in pairs)), strict=True):
             report.findings += findings
             report.complaints += complaints
             report.billed.append(pair.billed)
@@ -74,9 +70,10 @@ async def at_random(report: Report, count: int, seed: int, bug: str | None, pati
 async def run(count: int, seed: int, bug: str | None = None) -> Report:
     """One whole run."""
     report, patience_seconds = Report(), BUG_PATIENCE_SECONDS if bug else PATIENCE_SECONDS
-    await at_points(report, bug, patience_seconds)
-    if not (bug and report.findings) and count:
-        await at_random(report, count, seed, bug, patience_seconds)
+    async with program().used():
+        await at_points(report, bug, patience_seconds)
+        if not (bug and report.findings) and count:
+            await at_random(report, count, seed, bug, patience_seconds)
     return report
 
 

@@ -50,10 +50,14 @@ class Home:
 def make(root: Path, names: tuple[str, ...]) -> dict[str, Home]:
     """Make connectors that know each other below `root`."""
     homes = {name: Home(name, root / name, free_block(len(LISTENERS))) for name in names}
+    begun = []
     for home in homes.values():
         command = [sys.executable, "-m", "connector", "init", "--development", "--save-token", "--directory", str(home.directory)]
         who = ["--name", home.name, "--id", f"did:web:{home.name}.example", "--role", home.name, "--port", str(home.port)]
-        subprocess.run([*command, *who], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        begun.append(subprocess.Popen([*command, *who], cwd=ROOT, stdout=subprocess.DEVNULL))
+    for home, init in zip(homes.values(), begun, strict=True):
+        if status := init.wait():
+            raise subprocess.CalledProcessError(status, init.args)
         home.settings.write_text(with_values(home.settings.read_text(), SETTINGS | SETTINGS_OF[home.name]))
     for home in homes.values():
         for other in homes.values():

@@ -133,7 +133,9 @@ class Pair:
         """Have both ledgers computed anew, and stop both connectors, as an operator would. Returns what was lost, doubled or is
         unequal, and what they complained of."""
         await self.unguard()
-        told = {name: await asyncio.to_thread(ledger_verified, side.home) for name, side in self._sides.items() if side.ready.is_set()}
+        serving = {name: side.home for name, side in self._sides.items() if side.ready.is_set()}
+        verified = await asyncio.gather(*(asyncio.to_thread(ledger_verified, home) for home in serving.values()))
+        told = dict(zip(serving, verified, strict=True))
         for side in self._sides.values():
             async with patience(STOP_SECONDS, side.queued_seconds):
                 await side.kill(signal.SIGTERM)

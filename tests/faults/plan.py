@@ -9,7 +9,7 @@ OCCURRENCES = 2  # of a point that is passed more than once: one await often wai
 # Lives in which a point is armed and not passed. What three recordings have passed by chance is hit at last by ten more: of
 # a point that comes every other time, one run in eight thousand finds that it has to be reached and does not.
 ATTEMPTS = {True: 10, False: 3}
-AT_ONCE = 10  # targets of one job on one side, before a lane looks for others
+AT_ONCE = 16  # targets of one job on one side, before a lane looks for others
 LASTING = ("live", "events", "slow")
 
 Passed = Mapping[str, int]  # point -> passages, in the order of the first one
@@ -61,10 +61,10 @@ def targets(runs: Mapping[str, Sequence[Mapping[str, Passed]]]) -> list[Target]:
 
 
 def batches(found: Iterable[Target]) -> list[list[Target]]:
-    """Targets that are done together: those of one job on one side, the second passages after all the first ones, some at once. Jobs that
-    last by the clock come first, so that no lane is left alone with them."""
+    """Targets that are done together: those of one job on one side, the second passages after all the first ones and those of chance after
+    both, some at once. Jobs that last by the clock come first, so that no lane is left alone with them."""
     grouped: dict[tuple[str, str], list[Target]] = {}
-    for target in sorted(found, key=lambda target: target.passage):
+    for target in sorted(found, key=lambda target: (not target.demanded, target.passage)):
         grouped.setdefault((target.job, target.side), []).append(target)
     pieces = [group[at : at + AT_ONCE] for group in grouped.values() for at in range(0, len(group), AT_ONCE)]
     return sorted(pieces, key=lambda piece: (piece[0].job in LASTING, len(piece)), reverse=True)

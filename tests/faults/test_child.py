@@ -47,10 +47,10 @@ def test_changes_that_put_nothing_on_record_have_a_name_too():
     assert commit_of([fact("b")], [(Expect(Usage, "a", 1), "sql", ()), (Expect(Agreement, "a", 0), "sql", ())]) == "b, usage"
 
 
-def test_the_chosen_passage_of_the_chosen_point_is_the_last():
+def test_the_first_chosen_passage_of_a_chosen_point_is_the_last():
     program = (
         "from tests.faults.child import Passages\n"
-        "passages = Passages('here', 2)\n"
+        "passages = Passages({'here': 2, 'never': 1, 'there': 2})\n"
         "for name in ('here', 'there', 'here', 'never'): passages.passed(name)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -59,7 +59,7 @@ def test_the_chosen_passage_of_the_chosen_point_is_the_last():
 
 
 def test_passages_are_told_in_their_order_and_counted_anew(capsys: pytest.CaptureFixture[str]):
-    passages = Passages(None, 1)
+    passages = Passages({})
     for name in ("b", "a", "b"):
         passages.passed(name)
     passages.say()

@@ -15,9 +15,9 @@ from tests.faults.plan import ATTEMPTS, Target
 
 
 class FakeSide:
-    """A connector whose job passes `points` in order; after a kill it goes on with the next one, through `recovery`."""
+    """A connector whose job passes `points` in order; after a kill it goes on with the next one, through its `recovery`."""
 
-    def __init__(self, points: list[str], recovery: list[str]) -> None:
+    def __init__(self, points: str, recovery: dict[str, str]) -> None:
         self.points, self.recovery = points, recovery
         self.ready, self.dead = asyncio.Event(), asyncio.Event()
         self.ready_seconds: list[float] = []
@@ -48,7 +48,7 @@ class FakeSide:
     async def go_past(self, point: str) -> bool:
         """Pass a point; True if that was the end of this life."""
         self.passed[point] += 1
-        if self.armed.get("kill") != point or self.passed[point] < self.armed["passage"]:
+        if self.passed[point] != self.armed.get("kill", {}).get(point):
             return False
         self.died_at = point
         self.kills.append(point)
@@ -86,14 +86,13 @@ class FakePair:
         for point in self.side.points:
             died = await self.side.go_past(point)
             while died:
-                died = any([await self.side.go_past(again) for again in self.side.recovery])
+                died = any([await self.side.go_past(again) for again in self.side.recovery.get(self.side.kills[-1], "")])
         return True
 
 
-def lane(points: str, recovery: str = "") -> tuple[Lane, FakePair, list[Target]]:
-    side, found = FakeSide(list(points), list(recovery)), list[Target]()
-    pair = FakePair(side)
-    return Lane(pair, {"consumer": set(points), "provider": set()}, found.append), pair, found  # type: ignore[arg-type]
+def lane(points: str, **recovery: str) -> tuple[Lane, FakePair]:
+    pair = FakePair(FakeSide(points, recovery))
+    return Lane(pair, {"consumer": set(points), "provider": set()}), pair  # type: ignore[arg-type]
 
 
 def armed(points: str, **more: Any) -> list[Target]:
@@ -101,10 +100,10 @@ def armed(points: str, **more: Any) -> list[Target]:
 
 
 @pytest.mark.asyncio
-async def test_all_points_of_a_job_are_hit_in_one_run_if_they_come_in_order():
-    tested, pair, _ = lane("abc")
-    batch = armed("abc")
-    await tested.run(batch)
+async def test_all_points_of_a_job_are_hit_in_one_run_in_whichever_order_they_are_asked_for():
+    tested, pair = lane("abc")
+    batch = armed("cab")
+    assert await tested.run(batch) == []
     assert pair.side.kills == ["a", "b", "c"]
     assert [target.kills for target in batch] == [1, 1, 1]
     assert pair.jobs == 1
@@ -112,22 +111,25 @@ async def test_all_points_of_a_job_are_hit_in_one_run_if_they_come_in_order():
 
 
 @pytest.mark.asyncio
-async def test_a_point_that_has_gone_by_is_hit_in_the_next_run():
-    tested, pair, _ = lane("abc")
-    batch = armed("cab")
+async def test_a_second_passage_is_hit_in_a_life_that_has_passed_the_first_one():
+    tested, pair = lane("aab")
+    batch = [*armed("ab"), Target("consumer", "a", 2, "refused")]
     await tested.run(batch)
-    assert [target.kills for target in batch] == [1, 1, 1]
-    assert pair.jobs == 2
-    assert batch[1].jobs == ["refused-2"]
+    assert pair.side.kills == ["a", "b", "a"]
+    assert [(target.kills, target.attempts, target.jobs) for target in batch] == [
+        (1, 0, ["refused-1"]),
+        (1, 0, ["refused-1"]),
+        (1, 0, ["refused-2"]),
+    ]
 
 
 @pytest.mark.asyncio
-async def test_a_point_that_never_comes_is_tried_often_enough_and_given_up_and_the_others_are_hit(monkeypatch: pytest.MonkeyPatch):
+async def test_a_life_in_vain_is_one_for_all_that_never_comes_and_after_enough_of_them_it_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(kills, "LIFE_SECONDS", 0.0)
-    tested, pair, _ = lane("abc")
-    batch = armed("xab")
+    tested, pair = lane("abc")
+    batch = armed("xyab")
     await tested.run(batch)
-    assert [(target.kills, target.attempts) for target in batch] == [(0, ATTEMPTS[True]), (1, 0), (1, 0)]
+    assert [(target.kills, target.attempts) for target in batch] == [(0, ATTEMPTS[True])] * 2 + [(1, 0)] * 2
     assert pair.jobs == ATTEMPTS[True] * JOBS_OF_A_LIFE + 1
     assert pair.side.armed == {}, "the connector is left unarmed"
 
@@ -136,7 +138,7 @@ async def test_a_point_that_never_comes_is_tried_often_enough_and_given_up_and_t
 @pytest.mark.asyncio
 async def test_what_a_life_passes_in_a_later_job_only_is_hit_then(count: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(kills, "LIFE_SECONDS", 0.0)
-    tested, pair, _ = lane("a")
+    tested, pair = lane("a")
     batch = armed("a")
     batch[0].passage = count
     await tested.run(batch)
@@ -148,7 +150,7 @@ async def test_what_a_life_passes_in_a_later_job_only_is_hit_then(count: int, mo
 async def test_a_life_lasts_longer_than_what_goes_by_the_clock_and_what_comes_by_chance_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(kills, "LIFE_SECONDS", 0.2)
     monkeypatch.setattr(plan, "ATTEMPTS", {True: 1, False: 1})
-    tested, pair, _ = lane("a")
+    tested, pair = lane("a")
     began = time.monotonic()
     await tested.run(armed("x"))
     assert time.monotonic() - began >= 0.2
@@ -160,19 +162,30 @@ async def test_a_life_lasts_longer_than_what_goes_by_the_clock_and_what_comes_by
 
 @pytest.mark.asyncio
 async def test_what_only_a_recovery_passes_is_found_with_the_kill_that_led_there_and_then_hit():
-    tested, pair, found = lane("ab", recovery="r")
+    tested, pair = lane("ab", a="r", r="s")
     batch = armed("a")
-    await tested.run(batch)
-    (new,) = found
+    new, other = await run_all([tested], [batch])
     assert (new.point, new.demanded, new.after) == ("r", False, batch[0])
-    await tested.run(found[:])
-    assert pair.side.kills[-2:] == ["a", "r"]
-    assert new.kills == 1
+    assert pair.side.kills == ["a", "a", "r"]
+    assert (new.kills, batch[0].kills) == (1, 1)
+    assert (other.point, other.kills, other.after) == ("s", 0, new), "known, and left at that"
+
+
+@pytest.mark.asyncio
+async def test_each_of_several_points_behind_a_kill_has_that_kill_before_it_once_in_a_job_and_no_more_than_that():
+    tested, pair = lane("ab", a="qr", q="q", r="r")
+    batch = armed("a")
+    found = await run_all([tested], [batch], found_too=False)
+    assert [target.point for target in found] == ["q", "r"]
+    found.append(Target("consumer", "x", 1, "refused", demanded=False, after=batch[0]))
+    await tested.run(found)
+    assert [(target.kills, target.attempts) for target in found] == [(1, 0), (1, 0), (0, ATTEMPTS[False])]
+    assert pair.side.kills == ["a", *"aqr", *"a" * ATTEMPTS[False]], "it leads to `q` and `r`, and each time in vain to `x`"
 
 
 @pytest.mark.asyncio
 async def test_a_lane_that_has_lost_something_stops():
-    tested, pair, _ = lane("ab")
+    tested, pair = lane("ab")
     pair.broken = True
     await run_all([tested], [armed("a"), armed("b")])
     assert pair.jobs == 1
