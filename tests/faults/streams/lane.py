@@ -83,7 +83,7 @@ class Lane:
             for side in self.sides.values():
                 stack.push_async_callback(side.close)
                 await side.open()
-                await side.start(**ORDER)
+            await asyncio.gather(*(side.start(**ORDER) for side in self.sides.values()))
             if self.road.live:
                 self.upstream = Upstream(free_ports(1)[0])
                 stack.push_async_callback(self.upstream.kill)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from tests.faults.streams.lane import SINCE, Lane
 from tests.faults.streams.plan import MIB, Road
 from tests.faults.streams.wire import DOWN
 
-FILE_BYTES: Final = 1 << 30  # sparse: it takes no disk, and nobody gets so far
+FILE_BYTES: Final = 1 << 29  # sparse: it takes no disk, and nobody gets so far; each publication hashes it whole
 RATE: Final = 100e6  # bytes a second, of each connection
 MARKS: Final = (9 * MIB, 40 * MIB)  # after which it is revoked: over one connection, and over several or without an end
 QUIET_SECONDS: Final = 0.5  # without a byte, after which none is expected any more
@@ -67,27 +68,38 @@ class Revoked:
         return self.seconds > stretched(SECONDS_MAX, self.queued)
 
 
-async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] = ROADS, parallels: Sequence[int] = (1, 4)) -> list[Revoked]:
-    """Revoke over these roads and so many connections in every way, below `root`; complaints of connectors go to `complaints`."""
-    found: list[Revoked] = []
-    for road in roads:
-        async with Lane(root, road, RATE) as lane:
+@asynccontextmanager
+async def revocable(root: Path, roads: Sequence[Road] = ROADS) -> AsyncIterator[list[Lane]]:
+    """Lanes over these roads below `root`, each with its data published: to get so far takes as long as to revoke, and may be done before
+    the machine has to be quiet. One after the other, as who is told to publish has a minute to answer."""
+    async with AsyncExitStack() as stack:
+        lanes = []
+        for at, road in enumerate(roads):
+            lanes.append(lane := await stack.enter_async_context(Lane(root / str(at), road, RATE)))
             with (lane.homes["provider"].directory / "data" / "much.bin").open("wb") as much:
                 much.truncate(FILE_BYTES)
             for demanded in DATASETS:
                 await _publish(lane, demanded)
-            mine: list[tuple[Revoked, str]] = []
-            for number, (how, call) in enumerate(CALLS.items()):
-                for parallel in (1,) if road.pushed or road.live else parallels:
-                    one = Revoked(how, road.name, parallel, (number + parallel) % 2 == 0)
-                    found.append(one)
-                    try:
-                        mine.append((one, await _revoke(lane, one, call, MARKS[parallel > 1 or road.live])))
-                    except TimeoutError:
-                        one.wrong.append(f"something that was to come had not {END_SECONDS:g} s later")
-            complaints += await lane.stop()
-            for one, transfer in mine:
-                await _settled(lane, one, transfer)
+        yield lanes
+
+
+async def revocations(lanes: Sequence[Lane], complaints: list[str], parallels: Sequence[int] = (1, 4)) -> list[Revoked]:
+    """Revoke in these lanes, one after the other, and over so many connections in every way; complaints of connectors go to
+    `complaints`."""
+    found: list[Revoked] = []
+    for lane in lanes:
+        mine: list[tuple[Revoked, str]] = []
+        for number, (how, call) in enumerate(CALLS.items()):
+            for parallel in (1,) if lane.road.pushed or lane.road.live else parallels:
+                one = Revoked(how, lane.road.name, parallel, (number + parallel) % 2 == 0)
+                found.append(one)
+                try:
+                    mine.append((one, await _revoke(lane, one, call, MARKS[parallel > 1 or lane.road.live])))
+                except TimeoutError:
+                    one.wrong.append(f"something that was to come had not {END_SECONDS:g} s later")
+        complaints += await lane.stop()
+        for one, transfer in mine:
+            await _settled(lane, one, transfer)
     return found
 
 

@@ -6,14 +6,16 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from tests.faults.home import ROOT, Home
+from tests.faults.nursery import program
 from tests.faults.streams.books import summed
 from tests.faults.streams.lane import Lane
 from tests.faults.streams.plan import ALL, LIVE, PUSHED, Errand, Road, errands
-from tests.faults.streams.revocation import revocations
+from tests.faults.streams.revocation import revocable, revocations
 from tests.faults.streams.table import Report
 
 
@@ -22,8 +24,11 @@ async def run(count: int, seed: int, build: Path) -> Report:
     `build`; afterwards revoke some while they flow."""
     pushed, live = count // 2, count // 5
     todo = [*errands(count, seed), *errands(pushed, seed, PUSHED, first=count), *errands(live, seed, LIVE, first=count + pushed)]
-    report = await cut(todo, build)
-    report.revoked = await revocations(build / "streams-revoked", report.complaints)
+    async with program().used(), AsyncExitStack() as stack:
+        async with asyncio.TaskGroup() as group:
+            ready = group.create_task(stack.enter_async_context(revocable(build / "streams-revoked")))
+            report = await cut(todo, build)
+        report.revoked = await revocations(ready.result(), report.complaints)
     return report
 
 
@@ -45,8 +50,7 @@ async def _lane(root: Path, road: Road, todo: list[Errand], report: Report) -> N
             report.done.append(done)
             if done.wrong:
                 print(f"  {errand.number}: {'; '.join(done.wrong)}", flush=True)
-        for home in lane.homes.values():
-            report.ledgers.append(await asyncio.to_thread(ledger_verified, home))
+        report.ledgers += await asyncio.gather(*(asyncio.to_thread(ledger_verified, home) for home in lane.homes.values()))
         report.complaints += await lane.stop()
         report.books.append(await summed(lane.homes, lane.done))
 
