@@ -164,6 +164,15 @@ def test_who_is_meant_is_found_by_id_or_name_or_made_of_claims():
         simulation.caller(None, None)
 
 
+def test_terms_that_were_read_are_not_read_again_for_their_words(monkeypatch: pytest.MonkeyPatch):
+    bench = Bench()
+    bench.policies.read(MARKETING)
+    monkeypatch.setattr("connector.odrl_reading.parse._policy", None)
+    words = bench.simulation.plain(MARKETING, "en", {})
+    assert words is not None
+    assert len(words["conditions"]) == 1
+
+
 # ---- the same answers
 
 

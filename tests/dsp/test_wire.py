@@ -174,6 +174,12 @@ def test_a_body_beyond_a_limit_is_refused_with_the_limit(body: bytes, said: str)
         wire.load(body)
 
 
+def test_the_names_of_a_body_beyond_a_limit_are_not_looked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(wire, "NAME_ENDS", None)
+    with pytest.raises(WireError, match="values"):
+        wire.load(orjson.dumps([1] * (wire.NODES_MAX + 1)))
+
+
 def test_a_body_at_the_limits_is_read():
     assert wire.load(nested(wire.DEPTH_MAX))
     assert len(wire.load(orjson.dumps([1] * (wire.NODES_MAX - 1)))) == wire.NODES_MAX - 1
