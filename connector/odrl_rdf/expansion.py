@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import urljoin
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
 from connector.odrl_rdf.decoding import refusal
-from connector.odrl_rdf.rdf import ABSOLUTE_IRI
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, resolved
 
 Contexts = Mapping[str, Mapping[str, Any]]
 
@@ -109,7 +108,7 @@ class Words:
                 return word
         if vocabulary and self.vocabulary is not None:
             return self.vocabulary + word
-        return urljoin(self.base, word) if relative and self.base else word
+        return resolved(self.base, word) if relative and self.base else word
 
 
 class _Defining:
@@ -128,7 +127,7 @@ class _Defining:
                 raise self._not_taken(name, name)
         base, vocabulary, language = self.before.base, self.before.vocabulary, self.before.language
         if "@base" in self.local:
-            base = self._iri_or_null("@base", urljoin(base, str(self.local["@base"]))) or ""
+            base = self._iri_or_null("@base", resolved(base, str(self.local["@base"]))) or ""
         if "@vocab" in self.local:
             vocabulary = self._iri_or_null("@vocab", self.before.expand(str(self.local["@vocab"]), vocabulary=True))
         if "@language" in self.local:

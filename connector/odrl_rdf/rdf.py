@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urljoin
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XSD: Final = "http://www.w3.org/2001/XMLSchema#"
@@ -91,3 +92,11 @@ class Graph:
 def is_blank(term: object) -> bool:
     """Whether a term is a blank node."""
     return isinstance(term, str) and term.startswith("_:")
+
+
+def resolved(base: str, reference: str) -> str:
+    """What a relative reference stands for (RFC 3986, 5.2); the reference itself where it and the base can make no IRI, as `//[` cannot."""
+    try:
+        return urljoin(base, reference)
+    except ValueError:
+        return reference

@@ -11,14 +11,13 @@ import re
 from itertools import accumulate
 from operator import add
 from typing import Final
-from urllib.parse import urljoin
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
 from connector.odrl_rdf.bounds import Counted
 from connector.odrl_rdf.decoding import decoded, refusal
-from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, resolved
 from connector.odrl_reading.reading import LEAVES_MAX
 
 TURTLE_BYTES_MAX: Final = 256 * 1024  # the largest published policy has 162 kB
@@ -28,8 +27,8 @@ DEPTH_MAX: Final = 64  # nested [ ] and ( ); rules, constraints and refinements 
 
 # The terminals of the grammar (Turtle, 6.5), longest first where one begins like another, each with the space before it: half as many
 # matches. What most documents are made of stands first, and by its first character each is told from those before it. Nothing is given
-# back (`++`, `*+`), and a word after which a name goes on is none: or what is no token after a long comment, or a long row of words and
-# dots, would cost its square. What is none of them is all the rest of the document.
+# back (`++`, `*+`), and a word after which a name goes on is none (but a truth may end a statement before a directive): or what is no
+# token after a long comment, or a long row of words and dots, would cost its square. What is none of them is all the rest of the document.
 _BASE: Final = (
     "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d\u2070-\u218f\u2c00-\u2fef\u3001-\ud7ff\uf900-\ufdcf"
     "\ufdf0-\ufffd\U00010000-\U000effff"
@@ -52,6 +51,7 @@ _TOKEN: Final = re.compile(
     | [{_BASE}]{_DOTTED}:(?:{_LOCAL})?
     | :(?:{_LOCAL})?
     | [a-zA-Z]++(?!\.*+[:{_CHARS}])
+    | (?:true|false)(?=\.(?::|(?i:prefix|base)[ \t\r\n\#<]))
     | @[a-zA-Z]++(?:-[a-zA-Z0-9]++)*+
     | _:[{_BASE}_0-9]{_DOTTED}
     | [+-]?(?:[0-9]++\.[0-9]*+|\.?[0-9]++)[eE][+-]?[0-9]++
@@ -64,7 +64,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _GROUPS: Final = 4  # strings to a token in what `split` gives: nothing, the space, the token, what is none
-_BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BAD_PERCENT: Final = re.compile(r"(?<!\\)%(?![0-9A-Fa-f]{2})")
 _ESCAPED: Final = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _PLAIN: Final = {"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f", '"': '"', "'": "'", "\\": "\\"}
 _TRUTHS: Final = frozenset({"true", "false"})
@@ -286,7 +286,7 @@ class _Reader:
         if ABSOLUTE_IRI.fullmatch(full):
             return full
         self.counted.relative(at)
-        full = urljoin(self.base, full)
+        full = resolved(self.base, full)
         if not ABSOLUTE_IRI.fullmatch(full):
             raise self._error(at, f"`<{shown(text)}>` is no absolute IRI", "write it in full, or say `@base <https://...> .` above it")
         return full

@@ -186,6 +186,11 @@ def test_a_base_and_a_vocabulary_are_for_what_is_not_defined():
     assert (again.expand("a", vocabulary=True, relative=True), again.expand("known", vocabulary=True)) == ("a", "urn:known")
 
 
+@pytest.mark.parametrize(("base", "word"), [("http://x.example/", "//[x"), ("http://[/", "x"), ("http://\u2100.example/", "x")])
+def test_what_makes_no_iri_with_its_base_is_left_as_it_is(base: str, word: str):
+    assert words({"@base": base}).expand(word, relative=True) == word
+
+
 def test_terms_lean_on_each_other_in_any_order():
     found = words({"c": {"@id": "b:c", "@type": "a:t"}, "b": "a:b/", "a": "http://a.example/"})
     assert found.term("c") == Term("http://a.example/b/c", "http://a.example/t")

@@ -63,6 +63,7 @@ def test_the_largest_policy_is_the_same_graph():
         "a:s a:p 1 , -1 , 0 , 1.5 , -0.5 , 1e3 , 1.e3 , .5E-1 , true , false .",
         "a:s.t a:p a:x.y , a: , : , a:x:y , a:%41 , a:1 , a:x- .",
         r"a:s a:p a:x\,y , a:\~ , a:x\/y\?z .",
+        "a:s a:p true.: a:p false.:s a:q true.PREFIX b: <urn:b:> b:s a:p true.base <urn:c> b:t a:p false.@prefix c: <urn:c:> .",
         "PREFIX b: <urn:b:>\nprefix c: <urn:c:>\nb:s c:p b:o .",
         "@base <http://x.example/d/e> . <f> <#g> <../h> , <//i.example/> , <j/> .",
         "BASE <http://x.example/d/>\n@prefix e: <e/> . e:f a:p <> .",
@@ -90,6 +91,9 @@ def test_each_production_of_the_grammar_is_the_same_graph(text: str):
         ("a:s a:p <o> .", "`<o>` is no absolute IRI; write it in full, or say `@base"),
         ("@base <x/> .", "is no absolute IRI"),
         ("<> a:p a:o .", "is no absolute IRI"),
+        ("@base <http://x.example/> . a:s a:p <//[x> .", r"`<//\[x>` is no absolute IRI"),
+        ("@base <http://[/> . a:s a:p <x> .", "`<x>` is no absolute IRI"),
+        ("@base <http://\u2100.example/> . a:s a:p <x> .", "`<x>` is no absolute IRI"),
         ("a:s a:p <urn:a b> .", "`<urn:a` is no IRI"),
         (r"a:s a:p <urn:a\u0020b> .", "is no absolute IRI"),
         (r"a:s a:p <urn:a\u003E> .", "is no absolute IRI"),
@@ -131,6 +135,10 @@ def test_a_relative_iri_is_resolved_as_rfc_3986_says():
     assert graph.nodes == {
         "http://x.example/d/f": {"http://x.example/d/e#g": {"http://x.example/d/e?j": None, "http://x.example/d/e": None}}
     }
+
+
+def test_a_percent_sign_may_be_escaped_in_a_name():
+    assert graph_of(HEAD + r"a:s a:p a:5\%x .").objects("urn:a:s", "urn:a:p") == ["urn:a:5%x"]  # rdflib has no word for it
 
 
 def test_literals_stay_as_they_are_written():
