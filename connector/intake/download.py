@@ -146,9 +146,9 @@ class Downloads:
         *,
         overwrite: bool,
     ) -> Pull:
-        if self._store is not None:
-            await demand_own(self._store, pull, str(edr.address.get("endpoint")), "the data address")
         access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
+        if self._store is not None:
+            await demand_own(self._store, pull, access.endpoint, "the data address")
         place = partial(self._sinks.open, pull.out, part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         seen = pull

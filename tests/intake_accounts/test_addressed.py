@@ -24,9 +24,10 @@ PLACE = rig.MANIFEST.receipts.rpartition("/")[0]
 pytestmark = pytest.mark.asyncio
 
 
-async def fetches(consumer: Consumer, endpoint: str) -> None:
+async def fetches(consumer: Consumer, endpoint: str, *, older: bool = False) -> None:
     edr = consumer.edr()
-    edr = replace(edr, address={**edr.address, "endpoint": endpoint})
+    named = {"endpoint": None, "endpointProperties": [{"name": "endpoint", "value": endpoint}]} if older else {"endpoint": endpoint}
+    edr = replace(edr, address={**edr.address, **named})
     await consumer.downloads().fetch(consumer.order(), edr, **consumer.watcher.calls)
 
 
@@ -36,12 +37,23 @@ async def know_another(consumer: Consumer) -> None:
     await consumer.store.commit(Changes((), (process, account)))
 
 
-@pytest.mark.parametrize("path", [THEIRS, quote(THEIRS, safe=""), f"flows/{THEIRS}/x?y=z", PLACE, f"{PLACE}?x"])
-async def test_a_data_address_of_another_transfer_is_refused_and_nothing_is_asked_there(tmp_path: Path, path: str):
+@pytest.mark.parametrize(
+    ("path", "older"),
+    [
+        (THEIRS, False),
+        (THEIRS, True),
+        (quote(THEIRS, safe=""), False),
+        (f"flows/{THEIRS}/x?y=z", False),
+        (PLACE, False),
+        (f"{PLACE}?x", True),
+    ],
+)
+async def test_a_data_address_of_another_transfer_is_refused_and_nothing_is_asked_there(tmp_path: Path, path: str, older: bool):
+    """Also one that names its place as older connectors do, in its properties."""
     async with both(tmp_path, CONTENT) as (provider, consumer):
         await know_another(consumer)
         with pytest.raises(Broken, match="the data address that the provider gave is that of another transfer") as broken:
-            await fetches(consumer, path if path.startswith("http") else f"{provider.url}/data/{path}")
+            await fetches(consumer, path if path.startswith("http") else f"{provider.url}/data/{path}", older=older)
         assert (broken.value.code, provider.asked.total()) == ("address-other-transfer", 0)
 
 
