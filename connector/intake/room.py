@@ -50,12 +50,15 @@ async def with_room(
                 since = loop.time() if has > reached else since
                 failures = 0 if has - reached >= PROGRESS_BYTES else failures
                 reached = max(reached, has)
+                if loop.time() - since >= seconds:  # it says that it has room, and takes nothing
+                    raise
                 telemetry.log.warning("disk full", reason=failed.message, has_bytes=has)
                 await waits(
                     f"the disk is full: free some space, and the order goes on once there is room for the rest, within {seconds:g} s"
                 )
                 size, pause = size_bytes(), min(LOOK_SECONDS * 2**failures, LOOK_SECONDS_MAX)
-                while not await _room(sink, WINDOW_BYTES if size is None else size - has, pause):
+                more_bytes = WINDOW_BYTES if size is None else max(1, size - has)  # leaves that hold a range are more than its size
+                while not await _room(sink, more_bytes, pause):
                     if patience.over or loop.time() - since >= seconds:
                         raise
                     if size is None and enough():

@@ -133,6 +133,28 @@ async def test_a_disk_that_says_that_it_has_room_and_takes_nothing_is_asked_less
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
+@pytest.mark.parametrize("size_bytes", [None, CHUNK // 2], ids=["no size", "a range of less than its leaves"])
+async def test_a_disk_that_says_that_it_has_room_and_takes_nothing_is_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, size_bytes: int | None
+):
+    clock = SimpleNamespace(seconds=0.0)
+
+    async def looked(_sink: Sink, more_bytes: int, pause: float) -> bool:
+        assert more_bytes > 0, "what is still to come needs room"
+        clock.seconds += pause
+        return True
+
+    async def step(_sink: Sink) -> None:
+        assert clock.seconds < 2_000.0, "it has been given up by then"
+        raise SinkFailed("full", full=True)
+
+    monkeypatch.setattr(room, "_room", looked)
+    monkeypatch.setattr(room.asyncio, "get_running_loop", lambda: SimpleNamespace(time=lambda: clock.seconds))
+    with pytest.raises(SinkFailed, match="full"):
+        await room.with_room(begun, step, lambda: size_bytes, Patience("urn:pull", 900.0, lambda: False), 900.0, unheard)
+    assert 900.0 <= clock.seconds < 930.1
+
+
 async def test_what_came_since_is_progress_however_little_it_is(monkeypatch: pytest.MonkeyPatch):
     """An hour after a pause that was over, with a few hundred bytes of live data since."""
     clock, looks = SimpleNamespace(seconds=0.0), [True, False, True]
