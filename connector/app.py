@@ -374,8 +374,8 @@ async def serve(
     settle()
     if ready is not None:
         ready(running)
-    await asyncio.to_thread(gather)
     try:
+        await asyncio.to_thread(gather)
         await stop.wait()
         telemetry.log.info("draining")
     finally:

@@ -33,17 +33,16 @@ def settle() -> None:
 
 
 def gather() -> int:
-    """Move the memory of this process into huge pages; returns how many there are of them then. None where the system has no such
-    thing, or does not let us. Takes a millisecond or two for each, and no lock of the interpreter."""
+    """Move the memory of this process into huge pages; returns how many of its pages are huge then: 0 where the system or this Python has
+    no such thing, or does not let us. Takes a millisecond or two for each, and no lock of the interpreter."""
     try:
-        full = list(_full())
-    except OSError:
-        return 0
-    if not full:
-        return 0
-    import ctypes  # for this alone, and not on every system
+        if not (full := list(_full())):
+            return 0
+        import ctypes  # for this alone: a Python that was built without libffi has none
 
-    madvise = ctypes.CDLL(None).madvise
+        madvise = ctypes.CDLL(None).madvise
+    except (OSError, ImportError):
+        return 0
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     return sum(madvise(each, HUGE_BYTES, MADV_COLLAPSE) == 0 for each in full)
 
@@ -51,13 +50,13 @@ def gather() -> int:
 def _full() -> Iterator[int]:
     """Where huge pages could begin whose small ones are nearly all there. Raises OSError if the system does not say."""
     with (SELF / "pagemap").open("rb", buffering=0) as pages:
-        for line in (SELF / "maps").read_text().splitlines():
+        for line in (SELF / "maps").read_text(errors="replace").splitlines():  # names of files are in any encoding
             where, may, _, _, _, *name = line.split(maxsplit=5)
             if may != "rw-p" or "".join(name) not in NAMES:
                 continue
             begin, end = (int(each, 16) for each in where.split("-"))
             for at in range(-(-begin // HUGE_BYTES) * HUGE_BYTES, end - HUGE_BYTES + 1, HUGE_BYTES):
                 pages.seek(at // mmap.PAGESIZE * ENTRY_BYTES)
-                entries = struct.unpack(f"={PAGES}Q", pages.read(PAGES * ENTRY_BYTES))
-                if sum(entry >= PRESENT for entry in entries) >= PRESENT_MIN:
+                read = pages.read(PAGES * ENTRY_BYTES)  # less where the system says nothing of an address
+                if sum(entry >= PRESENT for (entry,) in struct.iter_unpack("=Q", read)) >= PRESENT_MIN:
                     yield at
