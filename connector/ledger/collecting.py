@@ -11,13 +11,14 @@ import asyncio
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import orjson
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import NotFound
+from connector.errors import Busy, NotFound
 from connector.evidence.bundle import Bundle, Counting
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
@@ -36,6 +37,7 @@ from connector.signatures import jws
 PAGE = 200  # entries at once: 400 kB of signed objects
 PROCESSES = 500
 NUMBERED = 256
+UNSETTLED_SECONDS = 20.0  # for which an agreement may change faster than it is read: a peer may, as long as it likes
 KINDS = {
     Manifest.TYP: "manifest",
     Receipt.TYP: "receipt",
@@ -100,17 +102,20 @@ class Exports:
 
     async def open(self, id: str, *, everybody: bool = False) -> AsyncIterator[bytes]:
         """The lines of the file of agreement `id`, one after the other. The cosignatures in it are those of the counterparty; with
-        `everybody` those of all witnesses, which tells the reader with whom else we deal. Raises NotFound, StoreError before the first."""
+        `everybody` those of all witnesses, which tells the reader with whom else we deal. Before the first it puts the count of all on
+        record. Raises NotFound, Busy for an agreement that changes faster than it can be read, StoreError."""
         agreement = await self._store.agreement(id)
         if agreement is None:
             raise NotFound(f"there is no agreement `{id}`")
         seen = tuple(row for row in await self._store.witnesses() if everybody or row.peer == agreement.peer)
-        told = await self._told(agreement)
+        told, until = await self._told(agreement), monotonic() + UNSETTLED_SECONDS
         while True:  # what is said beside the ledger has to be what the ledger holds the digests of
             ledger, before = await self._numbered(seen), told
             told = await self._told(await self._store.agreement(id) or agreement)
             if (told.agreement, told.negotiation, told.transfers) == (before.agreement, before.negotiation, before.transfers):
                 break
+            if monotonic() >= until:
+                raise Busy(f"agreement `{id}` changes faster than it can be read; export it once less goes on under it, or suspend that")
         at = self._clock.now()
         counting = Counting()
         for pid in before.subjects:
