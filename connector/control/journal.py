@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import orjson
@@ -155,11 +157,11 @@ class Journal:
 
     def hold(self, pid: str, seconds: float, write: Callable[[], None]) -> None:
         """Put off a write about process `pid` that something else may soon make needless, as it then says (`drop`). `write` begins it when
-        the time is over, which is the same at every call, or at once when somebody wants to know (`settled`). No task waits for that, as
-        nearly none is ever needed."""
+        the time is over, which is the same at every call, or at once when somebody wants to know (`settled`), and in the context of this
+        call: the trace is not that of who asks. No task waits for that, as nearly none is ever needed."""
         self.release(pid)
         loop = asyncio.get_running_loop()
-        self._held[pid] = loop.time() + seconds, write
+        self._held[pid] = loop.time() + seconds, partial(copy_context().run, write)
         if not self._timed:  # one timer serves all
             self._timed = True
             loop.call_later(seconds, self._let_go, loop)

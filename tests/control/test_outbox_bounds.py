@@ -176,6 +176,8 @@ async def test_whoever_asks_sees_what_a_peer_has_just_acknowledged_without_waiti
                         state = answer.json["state"] if answer.status == 200 else "INITIAL"
                     if state == "REQUESTED":
                         break
+            traces = {row.what: row.detail["trace"] for row in await at.us.evidence(pid)}
+            assert traces[telemetry.ACKNOWLEDGED] == traces[telemetry.SENT], "the trace is that of the message, and not of who asks"
 
 
 @pytest.mark.asyncio
