@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from connector.dataplane.edr import read_address
 from connector.dsp.messages import Kind
-from connector.errors import PeerFailed, PeerRefused, PolicyError
+from connector.errors import ConnectorError, PeerFailed, PeerRefused, PolicyError
 from connector.intake.access import Access
 from connector.intake.account import Account, Means
 from connector.intake.attempts import Attempts, Described, Downloaded, Progress
@@ -169,7 +170,13 @@ class Downloads:
         async def obtained(sink: Sink) -> Downloaded:
             if isinstance(peer, PushPeer):
                 peer.go_on()
-            found = await self._obtain(seen, sink, access, noted, patience, enough)
+            try:
+                found = await self._obtain(seen, sink, access, noted, patience, enough)
+            except PeerFailed:
+                if not sink.size_bytes:  # nobody but the same order would look for such a part, and one of a wrong range is not repeated
+                    with suppress(ConnectorError):
+                        await sink.discard()
+                raise
             await give_name(sink, pull, found, noted)
             return found
 

@@ -51,7 +51,7 @@ class MemorySink:
 
     @property
     def size_bytes(self) -> int:
-        return len(self._content)
+        return len(self._sinks.kept.get(self._key, b""))
 
     def digest(self) -> bytes:
         return self._digest.digest()

@@ -138,6 +138,7 @@ async def test_a_range_that_there_is_nothing_of_is_refused_before_anything_is_si
             await consumer.fetch(consumer.order(range="2625761-"))
         assert broken.value.code == "range-beyond-end"
         assert (provider.receipts, provider.sent_bytes) == ([], 0)
+        assert not list(consumer.out.parent.glob("*.part")), "nobody would go on with a part that has nothing"
 
 
 async def test_a_range_is_no_order_to_a_provider_that_proves_nothing(tmp_path: Path):
