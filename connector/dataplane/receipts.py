@@ -173,7 +173,9 @@ class Receipts:
                 if judged.outcome is Outcome.STALE:
                     number = judged.receipt.sequence if judged.receipt is not None else 0
                     judged = judge(known=await self._store.receipts(transfer, number, number + 1))
-                rest = unsigned_of(stored.sent, log, judged.account.ranges) if account is None else ()
+                rest = stored.sent
+                if judged.outcome is Outcome.ACCEPTED and account is None:  # of any other one the log may have lost what was signed for
+                    rest = unsigned_of(rest, log, judged.account.ranges)
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
             if judged.outcome is Outcome.ACCEPTED and await self._concluded(transfer):

@@ -22,7 +22,7 @@ from connector.dsp.messages import Role
 from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
 from connector.metering import credit
-from connector.metering.content import CHUNK_BYTES
+from connector.metering.content import CHUNK_BYTES, Sealed
 from connector.metering.objects import Ack, Receipt, Rejected, digest, kept
 from connector.metering.statements import Statement
 from connector.ports import TransferView
@@ -216,6 +216,22 @@ async def test_a_crash_between_receipt_and_ack_is_made_good_by_the_same_receipt(
         stored = await store.metered(TRANSFER)
         assert stored is not None
         assert stored.ack == body.decode()
+
+
+@pytest.mark.asyncio
+async def test_what_was_acknowledged_has_its_ack_again_after_a_start_though_the_log_has_lost_what_was_signed_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = MemoryStore()
+    async with metered(tmp_path, store) as (rig, consumer):
+        view = rig.transfers.views[TRANSFER]
+        await consumer.begin()
+        await consumer.sign((1, 3))
+    monkeypatch.setattr(receipts, "known_log", lambda *_: credit.Log(1, Sealed().measure, lambda _: None))
+    async with metered(tmp_path, store, before=view) as (rig, _):
+        assert rig.metering is not None
+        taken = await rig.metering.receipts.take(TRANSFER, consumer.account.receipt, "ok")
+        assert (taken.outcome, taken.ack) == ("duplicate", consumer.account.ack)
 
 
 @pytest.mark.asyncio
