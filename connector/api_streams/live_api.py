@@ -128,7 +128,8 @@ class LiveApi:
 
         async def before_end() -> None:
             if account.signs:
-                await flow.taking.signed_as_left(SIGNED_SECONDS)
+                with account.still():  # by the minute nobody pays for what he waits for
+                    await flow.taking.signed_as_left(SIGNED_SECONDS)
 
         if meter is not None:
             meter.before_end = before_end

@@ -56,7 +56,7 @@ class Account:
         self._calls, self._flowing = 0, Flowing()
         self._early: Ranges = ()  # leaves that were let go before a first receipt, and have not all left by then
         self._mute = False  # no first receipt has come in time
-        self.running = self._flowing.running  # around one answer with data
+        self.running, self.still = self._flowing.running, self._flowing.still  # around one answer with data; around a wait for its consumer
         if stored is not None:
             self._resume(stored)
 

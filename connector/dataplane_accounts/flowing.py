@@ -14,7 +14,8 @@ class Flowing:
     """The time of one transfer."""
 
     def __init__(self) -> None:
-        self._running, self._since, self._microseconds = 0, 0.0, 0
+        self._running = self._still = self._microseconds = 0
+        self._since = 0.0
 
     def resume(self, microseconds: int) -> None:
         """Go on from what was counted before."""
@@ -23,15 +24,24 @@ class Flowing:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Around one answer with data."""
-        if not self._running:
-            self._since = monotonic()
+        self._count()
         self._running += 1
         try:
             yield
         finally:
+            self._count()
             self._running -= 1
-            if not self._running:
-                self._microseconds += int((monotonic() - self._since) * MICROSECONDS)
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Around a wait in which nothing of any of its answers leaves by our own word."""
+        self._count()
+        self._still += 1
+        try:
+            yield
+        finally:
+            self._count()
+            self._still -= 1
 
     @property
     def runs(self) -> bool:
@@ -41,4 +51,8 @@ class Flowing:
     @property
     def microseconds(self) -> int:
         """The time so far."""
-        return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if self._running else 0)
+        runs = self._running and not self._still
+        return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if runs else 0)
+
+    def _count(self) -> None:
+        self._microseconds, self._since = self.microseconds, monotonic()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,8 @@ import pytest
 
 from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
+from connector.dataplane_accounts import flowing
+from connector.dataplane_accounts.flowing import MICROSECONDS
 from connector.dataplane_live import flow, lives
 from connector.dataplane_live.taking import Taking
 from connector.merkle import checkpoints, notes
@@ -181,6 +184,12 @@ async def test_at_a_quota_who_signs_is_waited_for_while_nothing_leaves_and_a_sus
             assert usage is not None
             assert (usage.spent("/permission/0", operand), usage.open) == (most, ()), "no time runs for what waits"
             assert at.rig.marks.asked == []
+            assert at.rig.metering is not None
+            account = at.rig.metering.accounts.at_hand(TRANSFER)
+            assert account is not None
+            with monkeypatch.context() as later:
+                later.setattr(flowing, "monotonic", lambda: monotonic() + 3600)
+                assert account.microseconds < 3600 * MICROSECONDS, "and none is billed for it"
             at.rig.change(state="SUSPENDED")
             data = await taken
         assert set(seconds) == {live_api.SIGNED_SECONDS}

@@ -22,7 +22,15 @@ def test_time_runs_while_anything_flows_and_what_runs_at_once_counts_once(monkey
         now += 0.5
     now += 60.0
     assert (time.runs, time.microseconds) == (False, 3_500_007)
+    with time.running():
+        with time.still(), time.still():
+            now += 60.0
+            assert (time.runs, time.microseconds) == (True, 3_500_007), "we give nothing"
+        now += 0.25
+    with time.still(), time.running():
+        now += 60.0
+    assert (time.runs, time.microseconds) == (False, 3_750_007)
     with suppress(ConnectionError), time.running():
         now += 1.0
         raise ConnectionError
-    assert (time.runs, time.microseconds) == (False, 4_500_007), "what is cut has flowed until then"
+    assert (time.runs, time.microseconds) == (False, 4_750_007), "what is cut has flowed until then"
