@@ -108,8 +108,8 @@ class Rests:
             rest.keep(kept_seconds)
 
     def follow(self, process: Process) -> Callable[[], None] | None:
-        """A transfer is as it says now. Where it goes on after we have withheld the rest, what is given is to be called in a thread: the
-        next start is to know how much of the time has passed."""
+        """A transfer is as it says now. Where we had withheld the rest, what is given is to be called in a thread: the next start is to
+        know how much of the time has passed, and knows only since when the transfer is as it says."""
         if (known := self._known.get(process.pid)) is None:
             return None
         rest, folder = known
@@ -117,7 +117,7 @@ class Rests:
         rest.withhold(withheld_since(process) is not None)
         if process.final:
             del self._known[process.pid]
-        return partial(date, folder, rest.waited_seconds) if before and not (rest.still or process.final) else None
+        return partial(date, folder, rest.waited_seconds) if before and not process.final else None
 
 
 def withheld_since(process: Process) -> float | None:

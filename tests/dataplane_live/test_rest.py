@@ -69,6 +69,19 @@ def test_only_our_own_suspension_makes_it_stand_still_and_what_had_passed_outliv
     assert all_.of(TRANSFER, tmp_path).left_seconds > 6 * DAY
 
 
+def test_what_is_written_of_a_transfer_while_it_is_suspended_makes_nobody_later_after_a_start(tmp_path: Path, steady: Steady):
+    """Its consumer may be away, and be told of it days later."""
+    (tmp_path / ENDED_FILE).touch()
+    all_, now = Rests(7 * DAY), time.time()
+    all_.of(TRANSFER, tmp_path)
+    all_.follow(OURS)
+    steady.seconds += 6 * DAY
+    os.utime(tmp_path / ENDED_FILE, (now - 6 * DAY,) * 2)
+    if (date := all_.follow(replace(OURS, updated=now))) is not None:
+        date()
+    assert Rests(7 * DAY).of(TRANSFER, tmp_path, withheld=now).waited_seconds < DAY
+
+
 def test_a_start_finds_how_much_had_passed_when_it_was_suspended(tmp_path: Path):
     (tmp_path / ENDED_FILE).touch()
     now = time.time()
