@@ -174,7 +174,8 @@ class Ledger:
         now = self._clock.now()
         late = process is None or process.updated + AGREED_SECONDS < now
         ((due, agreed),) = [({}, False)] if account is None or late else await self.owed([account])
-        more = account is not None and not account.sequence and any(due.values())  # what is left of it may be signed for elsewhere, too
+        # What is left of who meant to sign may be signed for elsewhere, too; of live data of who did not no more goes back.
+        more = account is not None and account.asked and not account.sequence and any(due.values())
         after = balanced(usage, transfer, due, now, agreed=agreed, more=more)
         left = [each for each in after.open if each.transfer == transfer and each.operand != COUNT]
         if any(not is_taken(each) for each in left):

@@ -567,6 +567,20 @@ async def test_streams_that_still_hold_something_are_waited_for(signed: int):
 
 
 @pytest.mark.asyncio
+async def test_of_live_data_of_who_signs_nothing_no_row_stays_open_as_nobody_can_sign_for_them_elsewhere():
+    """There are so many rows under an agreement, and what has none stays spent."""
+    desk, holder, process = await over_with(150)
+    account = await desk.journal.store.metered(process.pid)
+    assert account is not None
+    live = replace(account, sequence=0, root=None, size_bytes=None, version=account.version + 1)
+    fact = Evidence(telemetry.STATEMENT_AGREED, Kind.TRANSFER, process.pid, None, None, 9.0)
+    await desk.journal.store.commit(Changes(saves=(live,), evidence=(fact,)))
+    await holder.close()
+    await desk.ledger.close()
+    assert await stands(desk) == (150, 0, 0)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("closes", ["before it is looked", "while it is looked", "afterwards"])
 async def test_what_was_sent_is_stored_after_the_last_that_held_something_before_it_is_said_what_it_came_to(
     monkeypatch: pytest.MonkeyPatch, closes: str
