@@ -6,6 +6,7 @@ Like `connector.control.negotiate`: reactions read and decide; the caller commit
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -29,6 +30,8 @@ from connector.records import Agreement, Changes, Edr, Expect, Outbound, Usage
 
 FORMATS = frozenset({dcat.FORMAT_PULL, dcat.FORMAT_PUSH})
 AWAITED_SECONDS: Final = 5.0  # that a request waits for what a transfer before it gives back
+LOOK_SECONDS: Final = 0.1  # between two looks at that, as it changes with each window of any stream under the agreement
+WAITING_MAX: Final = 8  # requests of one participant that wait so at once: each of them looks
 
 
 class Transfers:
@@ -38,27 +41,41 @@ class Transfers:
         self._store = store
         self._rights = rights
         self._check = check
+        self._waiting: Counter[str] = Counter()  # by participant, requests that wait for what is about to be given back
         self.news: Callable[[str], asyncio.Event] | None = None  # set by the next change of what an agreement has used
 
     async def settled(self, document: Mapping[str, Any], caller: Caller, clock: Callable[[], float]) -> None:
         """Provider: a request is about to be decided. Where it would be denied for what another transfer that has just ended is about to
-        give back, return once that is there, or after AWAITED_SECONDS. Whoever asks need not know that the other one is not settled."""
-        ends, agreement = asyncio.get_running_loop().time() + AWAITED_SECONDS, await self._store.agreement(document["agreementId"])
-        if self.news is None or agreement is None or agreement.peer != caller.participant.id or not self._rights.counts(agreement):
+        give back, return once that is there, or after AWAITED_SECONDS. Whoever asks need not know that the other one is not settled. Of one
+        participant WAITING_MAX requests wait at once; more are decided as it stands."""
+        agreement, peer = await self._store.agreement(document["agreementId"]), caller.participant.id
+        if self.news is None or agreement is None or agreement.peer != peer or not self._rights.counts(agreement):
             return
-        while True:
-            news, now = self.news(agreement.id), clock()
-            usage = await self._store.usage(agreement.id)
-            if usage is None or not await about_to_return(self._store, usage, now):
-                return
-            ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, starts=document["consumerPid"])
-            if ruling.verdict.code not in (BUDGET_SHORT, Code.QUOTA_EXHAUSTED):
-                return
-            try:
-                async with asyncio.timeout_at(ends):
-                    await news.wait()
-            except TimeoutError:
-                return
+        if self._waiting[peer] >= WAITING_MAX:
+            return
+        ends = asyncio.get_running_loop().time() + AWAITED_SECONDS
+        self._waiting[peer] += 1
+        try:
+            while True:
+                news = self.news(agreement.id)
+                if not await self._denied_for_now(agreement, document["consumerPid"], caller, clock()):
+                    return
+                try:
+                    async with asyncio.timeout_at(ends):
+                        await asyncio.sleep(LOOK_SECONDS)
+                        await news.wait()
+                except TimeoutError:
+                    return
+        finally:
+            self._waiting -= Counter((peer,))  # forgets who waits no more
+
+    async def _denied_for_now(self, agreement: Agreement, starts: str, caller: Caller, now: float) -> bool:
+        """Whether a request would be denied for what is about to be given back."""
+        usage = await self._store.usage(agreement.id)
+        if usage is None or not await about_to_return(self._store, usage, now):
+            return False
+        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, starts=starts)
+        return ruling.verdict.code in (BUDGET_SHORT, Code.QUOTA_EXHAUSTED)
 
     async def react(self, process: Process, message: Message, caller: Caller, now: float) -> Reaction:
         """React to an accepted message; `process` is already in the state that follows it. Raises Refused if its content

@@ -3,10 +3,12 @@
 import asyncio
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +16,12 @@ import pytest_asyncio
 
 from connector import telemetry
 from connector.app import Automatic
+from connector.control import transfers
+from connector.control.transfers import Transfers
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
+from connector.odrl import Code
 from connector.records import Agreement, Changes
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, refusing, say, scripted, standing
 from tests.pair import (
@@ -494,3 +499,45 @@ async def test_an_agreement_that_is_closed_while_a_transfer_is_asked_for_gives_n
         assert (await at.peer.send(at.us, "POST", "/transfers/request", message)).status == 201
         await at.peer.heard(f"/transfers/{theirs}/termination")
     assert not [path for _, path, _ in at.peer.calls if path == f"/transfers/{theirs}/start"]
+
+
+@pytest.mark.asyncio
+async def test_requests_that_wait_for_money_on_its_way_back_are_few_of_each_participant_and_look_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """While a stream under the agreement changes all the time what is used: who asks a hundred times would have each change looked at a
+    hundred times."""
+    looks, changes = Counter[str](), dict[str, asyncio.Event]()
+
+    async def returns(*_: object) -> bool:
+        return True
+
+    async def found(*_: object) -> Any:
+        return SimpleNamespace(id="urn:a", peer=caller.participant.id)
+
+    class Denies:
+        def counts(self, _agreement: Agreement) -> bool:
+            return True
+
+        async def under(self, *_: object, starts: str, **__: object) -> Any:
+            looks[starts] += 1
+            return SimpleNamespace(verdict=SimpleNamespace(code=Code.QUOTA_EXHAUSTED))
+
+    def news(_agreement: str) -> asyncio.Event:
+        event = changes["last"] = asyncio.Event()
+        asyncio.get_running_loop().call_soon(event.set)
+        return event
+
+    monkeypatch.setattr(transfers, "about_to_return", returns)
+    monkeypatch.setattr(transfers, "AWAITED_SECONDS", 0.3)
+    monkeypatch.setattr(transfers, "LOOK_SECONDS", 0.1)
+    making: Any = Transfers
+    waits = making(SimpleNamespace(agreement=found, usage=found), Denies(), lambda _: None)
+    waits.news = news
+    caller: Any = SimpleNamespace(participant=SimpleNamespace(id="did:web:many.example"), claims={}, expires=9e9)
+    asked = [{"agreementId": "urn:a", "consumerPid": f"urn:{n}"} for n in range(100)]
+    await asyncio.gather(*(waits.settled(each, caller, time.time) for each in asked))
+    assert len(looks) == transfers.WAITING_MAX
+    assert max(looks.values()) <= 4
+    await waits.settled({"agreementId": "urn:a", "consumerPid": "urn:later"}, caller, time.time)
+    assert looks["urn:later"], "nobody waits any more"
