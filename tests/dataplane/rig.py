@@ -440,7 +440,6 @@ class CuttingProxy:
             up_writer.close()
 
 
-@lru_cache(maxsize=8)
 @lru_cache(maxsize=8)  # drawing megabytes takes a tenth of a second, and a test compares with them again and again
 def some_bytes(count: int, seed: int = 1) -> bytes:
     """Bytes that repeat nowhere and are the same each time."""
