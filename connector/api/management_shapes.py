@@ -136,7 +136,7 @@ class Transfer(Body):
 
 class OrderPull(Purposed):
     """POST /v1/pulls. `range` is a range of bytes of data with an end, as HTTP spells one (RFC 9110, 14.1.2): `0-99`, `100-`, `-100`. The
-    leaves that hold it are proven and signed for whole."""
+    leaves that hold it are proven and signed for whole. A budget has to pay for all of the data as the transfer starts."""
 
     peer: str
     dataset: str

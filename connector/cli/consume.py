@@ -104,7 +104,8 @@ def get(
         let the provider bring them to our data listener, instead of fetching them from its
     span
         fetch these bytes alone, both ends included, as HTTP names them: `0-99`, `100-` to the end, `-100` the last 100. The leaves that
-        hold them (256 KiB each, as a rule) come whole and are proven, signed for and paid whole, with each record that ends in them
+        hold them (256 KiB each, as a rule) come whole and are proven, signed for and paid whole, with each record that ends in them; a
+        budget has to pay for all of the data as the transfer starts, as its provider does not know of the range, and has the rest back
     follow
         of data without an end take what comes until this command is interrupted, and then complete the order
     max_bytes
