@@ -114,6 +114,8 @@ class Receipts:
         for fact in evidence:
             if fact.what == telemetry.REQUEST and (account := self._accounts.at_hand(fact.pid or "")):
                 account.recorded(fact)
+            if fact.what == telemetry.CREDIT_RELEASED and (account := self._accounts.at_hand(fact.pid or "")):
+                account.written_off()
             if fact.what == telemetry.RECEIPT and fact.digest is not None:
                 self._numbers[fact.digest] = fact.sequence
 

@@ -203,6 +203,10 @@ class Account:
         """What may have left is stored."""
         self._out.noted = sent
 
+    def written_off(self) -> None:
+        """The transfer has ended, and what it had on its way counts no more, whatever is signed for later."""
+        self._out.hold(())
+
     def _left(self, acknowledged: Ranges) -> Ranges:
         """The leaves that are on their way once these are acknowledged: what was sent before the first receipt is as well, as nobody has
         signed for it, and what was let go, which is about to be sent."""

@@ -13,12 +13,15 @@ import pytest
 
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
+from connector.control.journal import Journal
 from connector.control_billing.elsewhere import crediting
+from connector.control_billing.losses import write_off
 from connector.dataplane import receipts
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane_accounts import account
-from connector.dsp.messages import Role
+from connector.dataplane_accounts.opens import unsigned
+from connector.dsp.messages import Kind, Role
 from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
 from connector.metering import credit
@@ -402,6 +405,28 @@ async def test_the_end_of_a_transfer_is_stated_and_what_is_signed_afterwards_too
         assert rig.metering is not None
         await rig.metering.receipts.close()
         assert (await statement(consumer)).totals.bytes == len(LARGE)
+
+
+@pytest.mark.asyncio
+async def test_what_is_written_off_stays_so_when_a_part_of_it_is_signed_for_after_all(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.get()
+        await consumer.sign((1, 2))
+        await ended(rig)
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert (lost := unsigned(stored).size_bytes)
+        assert rig.metering is not None
+        journal = Journal(rig.store, rig.clock)
+        journal.listen(rig.metering.receipts.committed, Kind.TRANSFER, Metered)
+        await write_off(journal, stored.agreement, {TRANSFER: lost}, "its disk died")
+        rig.change(state="COMPLETED")
+        await consumer.sign((1, 3))
+        await rig.metering.receipts.close()
+        after = await rig.store.metered(TRANSFER)
+        assert after is not None
+        assert (after.sequence, after.sent) == (2, ())
 
 
 @pytest.mark.asyncio
