@@ -176,8 +176,8 @@ class Opens:
         open_.forget(stored.updated - LOST_SECONDS)
         open_.hold(stored.transfer, unsigned(stored))
         process = await self._store.process(Kind.TRANSFER, stored.transfer)
-        if process is None or process.final:
-            open_.end(stored.transfer, stored.updated)
+        if process is None or process.final:  # what was signed for late was written later
+            open_.end(stored.transfer, stored.updated if process is None else min(stored.updated, process.updated))
 
     def committed(self, stored: Metered) -> None:
         """An account was written: what is signed for in it is lost nowhere. Of one that has ended less may count from now on: it was signed

@@ -116,7 +116,7 @@ async def test_a_restart_takes_up_what_runs_and_what_has_ended_with_a_loss():
         replace(stored("of others", ((0, CHUNK),)), agreement="urn:other"),
     )
     states = {"runs": "STARTED", "ended": "COMPLETED", "ended long ago": "TERMINATED"}
-    transfers = [replace(process(state, pid), peer_pid=f"theirs {pid}") for pid, state in states.items()]
+    transfers = [replace(process(state, pid), peer_pid=f"theirs {pid}", updated=now) for pid, state in states.items()]
     await store.commit(Changes(saves=(*rows, *transfers)))
     opens = Opens(store, clock)
     under = await opens.of(permit(COUNTERSIGNED))
@@ -135,7 +135,7 @@ async def test_two_transfers_that_lost_their_whole_credit_lock_it_until_a_day_is
     store, clock = MemoryStore(), ShiftedClock()
     now = clock.now()
     rows = [stored(pid, ((0, CREDIT),), updated=now - age) for pid, age in (("one", 9), ("two", 5))]
-    ended = [replace(process("TERMINATED", row.transfer), peer_pid=f"theirs {row.transfer}") for row in rows]
+    ended = [replace(process("TERMINATED", row.transfer), peer_pid=f"theirs {row.transfer}", updated=now) for row in rows]
     await store.commit(Changes(saves=(*rows, *ended)))
     opens = Opens(store, clock)
     under = await opens.of(permit(COUNTERSIGNED))
@@ -155,6 +155,16 @@ async def test_two_transfers_that_lost_their_whole_credit_lock_it_until_a_day_is
 
 
 @pytest.mark.asyncio
+async def test_a_receipt_that_comes_late_does_not_put_off_the_day_after_which_the_rest_is_written_off():
+    store, clock = MemoryStore(), ShiftedClock()
+    now = clock.now()
+    over = replace(process("TERMINATED", "late"), peer_pid="theirs", updated=now - LOST_SECONDS + 60)
+    await store.commit(Changes(saves=(stored("late", ((0, CHUNK),), updated=now - 5), over)))
+    (lost,) = await Opens(store, clock).lost("urn:agreement")
+    assert lost.until == pytest.approx(now + 60)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("first", [True, False])
 async def test_what_is_locked_is_the_same_to_the_process_that_lived_and_to_whoever_reads_the_store(first: bool):
     """An operator is told what is stored: he could not release what only the process knows of."""
@@ -171,7 +181,7 @@ async def test_what_is_locked_is_the_same_to_the_process_that_lived_and_to_whoev
         opens.committed(row)
     under.hold("lost", unsigned(after[1]))
     opens.ended("lost", "urn:agreement")
-    await store.commit(Changes(saves=(*after, replace(process("TERMINATED", "lost"), peer_pid="theirs", version=2))))
+    await store.commit(Changes(saves=(*after, replace(process("TERMINATED", "lost"), peer_pid="theirs", version=2, updated=now))))
     assert (
         [each.size_bytes for each in under.lost] == [each.size_bytes for each in await Opens(store, clock).lost("urn:agreement")] == [CHUNK]
     )
