@@ -270,6 +270,9 @@ async def _use(job: Job, begun: Begun, allowed: Quota, fetches: int) -> None:
     if process.state == "STARTED" and not process.in_flight:
         promise.overruled = ((PROVIDER, "TransferCompletionMessage"),)
         if await job.move(begun, CONSUMER, "terminate", *terminated):
+            # Whoever was killed in using it all up may not have said so yet: then it is we who ended it, and nothing is left all the same.
+            used = await provider.insist(lambda client: client.usage(allowed.agreement))
+            allowed.ended = any(each["limit"] == allowed.bytes_max and each["used"] >= each["limit"] for each in used.counters)
             return await job.stated(begun)
     process = await provider.until(pid, lambda client: client.transfer_process(pid), _final)
     allowed.ended = process.state == "TERMINATED"

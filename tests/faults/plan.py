@@ -9,7 +9,7 @@ OCCURRENCES = 2  # of a point that is passed more than once: one await often wai
 # Lives in which a point is armed and not passed. What three recordings have passed by chance is hit at last by ten more: of
 # a point that comes every other time, one run in eight thousand finds that it has to be reached and does not.
 ATTEMPTS = {True: 10, False: 3}
-AT_ONCE = 16  # targets of one job on one side, before a lane looks for others
+AT_ONCE = 10  # targets of one job on one side, before a lane looks for others: no job goes through more kills than that at once
 LASTING = ("live", "events", "slow")
 
 Passed = Mapping[str, int]  # point -> passages, in the order of the first one
