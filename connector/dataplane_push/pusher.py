@@ -39,6 +39,7 @@ from connector.signatures.digests import content_digest
 RECEIPTS_RELATION: Final = "https://w3id.org/qiao/v1/receipts"  # of a sink that answers with them
 OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"
 IDLE_SECONDS: Final = 60.0
+IDLE_MAX: Final = 3  # answers in a row to which neither bytes nor a new receipt belong: a sink that has no other is asked again later
 ANSWER_BYTES_MAX: Final = 64 * 1024
 DIGITS_MAX: Final = 18
 AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -142,29 +143,33 @@ class Pusher:
         reply = await data.uploads.upload(
             sink.endpoint, _once(told), len(told), headers=_headers(sink) | opening, idle_seconds=IDLE_SECONDS, limit_bytes=ANSWER_BYTES_MAX
         )
+        idle = 0
         while True:
             data.still()
             if reply.status == HTTPStatus.NO_CONTENT and OFFSET.lower() not in reply.headers:
                 return  # it has everything, and we have its receipts
             if reply.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.CONFLICT):
                 raise _refusal(reply)
-            more, full = dict[str, str](), False
+            more, full, new = dict[str, str](), False, False
             if reply.status == HTTPStatus.OK:
-                more[ACK], full = await self._acknowledged(data.permit.transfer, reply)
+                more[ACK], full, new = await self._acknowledged(data.permit.transfer, reply)
             offset = _offset(reply, size)
             length = 0 if full else min(self._accounts.window_bytes, size - offset)
             if length:
                 length = await data.account.allow(offset, length)
+            idle = 0 if length or new else idle + 1
+            if idle > IDLE_MAX:
+                raise PeerFailed("the sink takes no more data and signs for none")
             reply = await self._put(sink, data, Span(offset, length, size), more)
 
-    async def _acknowledged(self, transfer: str, reply: Reply) -> tuple[str, bool]:
-        """The ack of the receipt in an answer, and whether the sink says in it that it takes no more now: then the ack goes alone. Raises
-        PeerFailed for one that does not hold: it is on record, and nothing follows."""
+    async def _acknowledged(self, transfer: str, reply: Reply) -> tuple[str, bool, bool]:
+        """The ack of the receipt in an answer; whether the sink says in it that it takes no more now: then the ack goes alone; and whether
+        it is a new one. Raises PeerFailed for one that does not hold: it is on record, and nothing follows."""
         token = reply.body.decode("ascii", "replace").strip()
         answered = await self._receipts.take(transfer, token, "ok")
         if answered.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE):
             raise PeerRefused(f"the receipt of the sink does not hold: {answered.message}", status=reply.status)
-        return answered.ack, kept(Receipt, token).state == "aborted"
+        return answered.ack, kept(Receipt, token).state == "aborted", answered.outcome is Outcome.ACCEPTED
 
     async def _put(self, sink: Address, data: Data, span: Span, more: dict[str, str]) -> Reply:
         """Bring these bytes; none of them carries an ack alone."""

@@ -336,6 +336,26 @@ async def test_a_sink_that_cannot_say_now_what_it_wants_gets_nothing_yet(tmp_pat
         assert sink.got == []
 
 
+async def test_a_sink_that_wants_nothing_and_signs_for_nothing_is_left_for_later(tmp_path: Path):
+    asked = 0
+
+    async def wants_no_more(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if asked > 50:  # whoever never lets go ends here
+            return web.Response(status=410)
+        if request.method == "HEAD":
+            return web.Response(status=204, headers={"Link": f'<{request.path}>; rel="{pusher.RECEIPTS_RELATION}"'})
+        return web.Response(status=204, headers={pusher.OFFSET: str(len(CONTENT))})
+
+    app = web.Application()
+    app.router.add_route("*", "/there", wants_no_more)
+    async with stand(tmp_path, CONTENT) as at, serving(app) as port:
+        with pytest.raises(PeerFailed, match="takes no more data and signs for none"):
+            await at.pusher.push(TRANSFER, Address(f"http://127.0.0.1:{port}/there", "sink-token", None, None, None))
+        assert asked <= 6
+
+
 async def test_a_provider_that_forgot_that_it_was_all_is_told_so_and_sends_nothing_twice(tmp_path: Path):
     async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=2) as at:
         await both(at)
