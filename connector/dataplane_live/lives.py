@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
@@ -81,6 +81,7 @@ class Lives:
         self._addresses: dict[str, Mapping[str, Any]] = {}
         self._ends: dict[str, asyncio.Task[None]] = {}
         self._opening: dict[str, asyncio.Lock] = {}
+        self._meanwhile: dict[str, Process | None] = {}  # what was said of a transfer while its log is opened
         self._stopped: set[str] = set()  # that are suspended or over
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: list[tuple[Path, str]] = []  # at the start, of transfers that are not over: nobody has looked at them yet
@@ -107,7 +108,7 @@ class Lives:
     async def of(self, permit: Permit) -> Flow:
         """The flow of a transfer, begun if there is none. Raises SourceFailed, SinkFailed, and Withdrawn if its log was lost."""
         transfer = permit.transfer
-        async with self._opening.setdefault(transfer, asyncio.Lock()):
+        async with self._turn(transfer):
             known = self._flows.get(transfer)
             if known is None or known.log.broken or self._addresses[transfer] != permit.source:
                 known = self._enter(transfer, await self._open(permit, known))
@@ -115,6 +116,17 @@ class Lives:
             else:
                 self.admit(False)
         return known
+
+    @asynccontextmanager
+    async def _turn(self, transfer: str) -> AsyncGenerator[None, None]:
+        """Around what opens a log, one after the other: what is said of the transfer meanwhile counts for what is open then."""
+        async with self._opening.setdefault(transfer, asyncio.Lock()):
+            self._meanwhile[transfer] = None
+            try:
+                yield
+            finally:
+                if (said := self._meanwhile.pop(transfer)) is not None:
+                    self.committed(Changes(saves=(said,)), ())
 
     def _enter(self, transfer: str, flow: Flow) -> Flow:
         self._flows[transfer] = flow
@@ -217,6 +229,8 @@ class Lives:
         one that is over never again."""
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER:
+                if record.pid in self._meanwhile:
+                    self._meanwhile[record.pid] = record
                 if (date := self._rests.follow(record)) is not None:
                     self._beside_it(self._date(record.pid, date), "live transfer")
                 self._stopped.discard(record.pid)
@@ -280,7 +294,7 @@ class Lives:
     async def _look_at_found(self, store: Store) -> None:
         while self._found:
             folder, transfer = self._found.pop()
-            async with self._opening.setdefault(transfer, asyncio.Lock()):
+            async with self._turn(transfer):
                 try:
                     process = await store.process(Kind.TRANSFER, transfer)
                     if process is not None and not process.final and transfer not in self._flows:
@@ -313,7 +327,8 @@ class Lives:
     async def close(self) -> None:
         """Follow nothing any more, and make all of it outlive the machine."""
         self._found.clear()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # what one finds said meanwhile another one does
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         for transfer, flow in tuple(self._flows.items()):
             await self._close(transfer, flow)
         for end in self._ends.values():

@@ -390,6 +390,27 @@ async def test_while_we_have_suspended_a_transfer_nobody_is_late_also_over_a_sta
             assert await told.get() == Ending.UNTAKEN
 
 
+async def test_what_is_said_of_a_transfer_while_its_log_is_opened_at_a_start_counts_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told = asyncio.Queue[str]()
+
+    async def over(_kind: Kind, _transfer: str, _reason: str, code: str) -> None:
+        told.put_nowait(code)
+
+    store = await kept(tmp_path, ends=True)
+    await store.commit(Changes(saves=(replace(process("SUSPENDED"), halted=True, version=2),)))
+    metered = store.metered
+    async with living(tmp_path, Faucet(waits=False), over=over, untaken_seconds=0.01) as lives:
+
+        async def meanwhile(transfer: str) -> Metered | None:
+            lives.committed(Changes(saves=(process("STARTED"),)), ())
+            return await metered(transfer)
+
+        monkeypatch.setattr(store, "metered", meanwhile)
+        await looked_at(lives, store)
+        async with asyncio.timeout(5):
+            assert await told.get() == Ending.UNTAKEN
+
+
 async def test_who_has_had_to_do_with_signatures_is_waited_for_as_others_who_sign_though_it_has_signed_nothing_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
