@@ -99,9 +99,9 @@ class Case:
         """Say that a party has signed what contradicts itself."""
         self.found.append(finding(code, at, "", values, accuses=True))
 
-    def refused(self, code: str, says: str, at: Member, pointer: str = "") -> None:
+    def refused(self, code: str, says: str, at: Member, pointer: str = "", *, accuses: bool = False) -> None:
         """Say what an object, a note or a proof says wrong, with its own code."""
-        self.found.append(Finding(code, says, at.line, at.offset, pointer))
+        self.found.append(Finding(code, says, at.line, at.offset, pointer, accuses))
 
     def reads(self, issuer: str) -> Read:
         """Reads what a participant has signed, by the keys that counted when it says that it did."""

@@ -13,7 +13,7 @@ import orjson
 from connector.errors import MeterRefused
 from connector.evidence.case import AHEAD_SECONDS, Case, Object
 from connector.evidence.flows import DIGEST_BYTES, Flows
-from connector.evidence.members import Member
+from connector.evidence.members import COUNTED_FROM, Member
 from connector.metering.chain import STATUS
 from connector.metering.closing import REFUSED, Closing, ClosingAck, demand_answer, first, instant_of
 from connector.metering.content import read_bytes, write_bytes
@@ -62,25 +62,35 @@ def _account(case: Case, found: Flows, at: Member) -> None:
 
 
 def _statement(case: Case, found: Flows, at: Object, pids: set[str]) -> None:
+    """Whether a statement is of the receipts in the file. One of the counterparty that is not accuses it: the exporter has to keep what it
+    was sent, and the ledger counts all that is there. In a file without a count what it names may have been left out."""
     said, other = at.value, {case.provider: case.consumer, case.consumer: case.provider}
+    accuses = said.issuer == case.counterparty and case.header.value["version"] >= COUNTED_FROM
+
+    def wrong(code: str) -> None:
+        if accuses:
+            case.accuse(code, at.member)
+        else:
+            case.fault(code, at.member, "/jws")
+
     if said.audience != other[said.issuer]:
-        case.fault("statement-by", at.member, "/jws")
+        wrong("statement-by")
     if said.agreement != case.agreement.value["id"]:
-        case.fault("object-agreement", at.member, "/jws")
+        wrong("object-agreement")
     for flow in said.flows:
         if flow.transfer not in pids:
-            case.fault("statement-transfer", at.member, "/jws")
+            wrong("statement-transfer")
             continue
         if flow.manifest is not None and flow.manifest not in found.flows:
-            case.fault("statement-manifest", at.member, "/jws")
+            wrong("statement-manifest")
             continue
         if flow.receipt is None:
             continue
         receipt = found.receipts.get(flow.receipt)
         if receipt is None or (receipt.value.sequence, receipt.value.manifest) != (flow.sequence, flow.manifest):
-            case.fault("statement-receipt", at.member, "/jws")
+            wrong("statement-receipt")
         elif receipt.value.counts != flow.counts:
-            case.fault("statement-counts", at.member, "/jws")
+            wrong("statement-counts")
 
 
 def _closings(case: Case, found: Flows) -> None:

@@ -30,8 +30,8 @@ def check(case: Case, flows: Flows) -> Ledgers:
     found = Ledgers()
     for member in case.of("checkpoint"):
         _checkpoint(case, found, member)
-    for owner, note, member, at in _shown(case, flows):
-        _note(case, found, owner, note, member, "/jws", at)
+    for by, owner, note, member, at in _shown(case, flows):
+        _note(case, found, owner, note, member, "/jws", at, by)
     _grown(case, found)
     _succeeded(case, found)
     _entries(case, found, flows)
@@ -39,14 +39,14 @@ def check(case: Case, flows: Flows) -> Ledgers:
     return found
 
 
-def _shown(case: Case, flows: Flows) -> Iterator[tuple[str, str, Member, int]]:
-    """The notes in signed objects: of whose ledger, the note, where, and when it was shown (POSIX seconds)."""
+def _shown(case: Case, flows: Flows) -> Iterator[tuple[str, str, str, Member, int]]:
+    """The notes in signed objects: who says it, of whose ledger, the note, where, and when it was shown (POSIX seconds)."""
     for each in together(flows.receipts.values(), flows.acks, flows.statements):
         if each.value.ledger is not None:
-            yield each.value.issuer, each.value.ledger, each.member, each.value.issued
+            yield each.value.issuer, each.value.issuer, each.value.ledger, each.member, each.value.issued
     for each in flows.statements:
         if each.value.peer is not None:
-            yield each.value.audience, each.value.peer, each.member, each.value.issued
+            yield each.value.issuer, each.value.audience, each.value.peer, each.member, each.value.issued
 
 
 def _checkpoint(case: Case, found: Ledgers, at: Member) -> None:
@@ -87,9 +87,10 @@ def _cosignatures(case: Case, found: Ledgers, note: str, place: Place, at: Membe
             found.cosigned.append(Cosigned(origin, size, each.key.name, at_instant))
 
 
-def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer: str, shown: float) -> Place | None:
-    """The place that a note signs for, which was `shown` then (POSIX seconds); None, and a finding, if it does not hold. Notes that stand
-    in many objects are looked at once."""
+def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer: str, shown: float, by: str | None = None) -> Place | None:
+    """The place that a note signs for, which was `shown` then (POSIX seconds); None, and a finding, if it does not hold. What the
+    counterparty has signed as a note (`by`) and is none accuses it: the exporter has to keep what it was sent. Notes that stand in many
+    objects are looked at once."""
     if (owner, note) in found._notes:
         return found._notes[owner, note]
     found._notes[owner, note] = None
@@ -98,7 +99,7 @@ def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer
     try:
         said = checkpoints.open(data, origin, case.log_keys(owner, origin, shown)).checkpoint
     except ProofRefused as refused:
-        case.refused(refused.code, refused.message, at, pointer)
+        case.refused(refused.code, refused.message, at, pointer, accuses=by == case.counterparty)
         return None
     _lines(case, found, owner, said, at, pointer)
     place = found._notes[owner, note] = (owner, origin, said.size)
@@ -236,7 +237,8 @@ def _body(case: Case, found: Ledgers, flows: Flows, at: Member) -> bytes | None:
             return None
         name = read_bytes(said["jws"], DIGEST_BYTES) or b""
         signed = flows.objects.get(name)
-        if signed is None or signed.value["transfer"] != said["pid"]:
+        anywhere = signed is not None and signed.kind == "statement"  # one may be sent for its transfer, and for a period
+        if signed is None or not (anywhere or signed.value["transfer"] == said["pid"]):
             case.fault("entry-object", at, "/jws")
             return None
         found.places.setdefault(name, (str(said["log"]), int(said["index"])))

@@ -18,12 +18,13 @@ import orjson
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import Busy, NotFound
+from connector.errors import Busy, NotFound, ProofRefused
 from connector.evidence.bundle import Bundle, Counting
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
 from connector.ledger.reading import read_entry
 from connector.merkle import checkpoints, notes
+from connector.merkle.checkpoints import Checkpoint
 from connector.metering.closing import Closing, ClosingAck
 from connector.metering.content import digest_of, write_bytes
 from connector.metering.objects import Ack, Manifest, Receipt, digest, manifest_of
@@ -52,13 +53,14 @@ Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Ledger:
-    """Our logs at one moment: each with its signed checkpoint and what is proven with it; how many entries of each are looked through; and
-    what others have seen of them."""
+    """Our logs at one moment: each with its signed checkpoint and what is proven with it; how many entries of each are looked through;
+    what others have seen of them; and how a checkpoint of ours is read."""
 
     logs: Mapping[int, tuple[Log, str, int]]  # by number: the log, its note, the size that this signs for
     through: Mapping[int, int]
     seen: tuple[Witnessed, ...]
     proving: Proving
+    read_own: Callable[[bytes], Checkpoint]
 
     @property
     def ours_seen(self) -> list[Witnessed]:
@@ -159,7 +161,7 @@ class Exports:
                 log, note = await self._book.shown(each.origin, beyond=more)
                 found[log.number] = log, note, size_of(note)
         sizes = {number: size for number, (_, _, size) in found.items()} if through is None else through
-        return _Ledger(found, sizes, seen, Proving(self._store))
+        return _Ledger(found, sizes, seen, Proving(self._store), self._book.sequencer.read_own)
 
     async def _entries(self, pid: str, ledger: _Ledger) -> AsyncIterator[tuple[int, Entry]]:
         """The entries about a process, or about the agreement itself, and the numbers of their logs."""
@@ -233,8 +235,9 @@ class _Writing:
             for line in self.object(kind, pid, text):
                 yield line
             claims = jws.claims_of(text)
-            if claims["iss"] == self._own and claims.get("led") is not None:
-                async for line in self.continued(claims["led"]):
+            shown = claims.get("led") if claims["iss"] == self._own else self._genuine(claims.get("peer"))
+            if shown is not None:
+                async for line in self.continued(shown):
                     yield line
         proof = await self._ledger.proving.inclusion(log, entry.index, size)
         yield self._bundle.add(
@@ -263,6 +266,16 @@ class _Writing:
         yield from self.object("receipt", transfer, each.receipt)
         if each.ack:
             yield from self.object("ack", transfer, each.ack)
+
+    def _genuine(self, note: str | None) -> str | None:
+        """What the other side shows as a checkpoint of ours, if we have signed it: it may say anything, and a file proves what we said."""
+        if note is None:
+            return None
+        try:
+            self._ledger.read_own(note.encode())
+        except (ProofRefused, UnicodeEncodeError):
+            return None
+        return note
 
     async def continued(self, note: str) -> AsyncIterator[bytes]:
         """The proof that a checkpoint of ours is the beginning of the newest, if it is not in the file yet."""

@@ -9,6 +9,8 @@ import pytest
 
 from connector.control_billing import statements
 from connector.dsp.messages import Kind
+from connector.evidence.verify import verify
+from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, kept
 from connector.metering.statements import Statement
 from connector.records import Evidence
@@ -60,6 +62,40 @@ async def test_a_statement_is_taken_once_and_only_if_it_answers_ours(tmp_path: P
             assert answer.status == 422, answer.body
             assert orjson.loads(answer.body)["type"].endswith((code, "jws-kid") if code == "jws-issuer" else code)
         assert await facts(both.provider, theirs) == before
+
+
+async def test_whatever_a_peer_signs_in_a_statement_the_evidence_of_who_keeps_it_is_sound_and_the_peer_is_accused(tmp_path: Path):
+    """A statement of a transfer is sent for a period too; then there are ones of other receipts, with what is no checkpoint of its ledger,
+    with an older checkpoint of ours, and with what is none."""
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        early = await both.provider.connector.book.checkpoint()
+        ours, theirs, agreement = await fetched(both)
+        early = early or await both.provider.connector.book.checkpoint()
+        await fact(both.consumer, ours, *SAID)
+        token = (await fact(both.consumer, ours, "statement-signed")).entry or ""
+        (flow,) = kept(Statement, token).claims()["flows"]
+
+        async def checked() -> set[tuple[str, bool]]:
+            file = await both.provider.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")
+            return {(each.code, each.accuses) for each in verify(file.body).findings}
+
+        assert (await ask(both.consumer, both.provider, "POST", "", token)).status == 200
+        assert (await ask(both.consumer, both.provider, "POST", "", signed(both.consumer, token, jti="j2", peer=early))).status == 200
+        assert await checked() == set()
+        lies = (
+            {"flows": [flow | {"rcpt": write_bytes(b"x" * 32)}]},
+            {"led": "nothing\n1\nAAAA\n\nno line\n"},
+            {"peer": "nothing\n1\nAAAA\n\nno line\n"},
+        )
+        for number, lie in enumerate(lies):
+            told = signed(both.consumer, token, jti=f"lie{number}", **lie)
+            answer = await ask(both.consumer, both.provider, "POST", "", told)
+            assert answer.status == 200, (lie, answer.body)
+        elsewhere = signed(both.consumer, token, agr="urn:uuid:other")
+        assert (await ask(both.consumer, both.provider, "POST", f"/{pair.quoted(theirs)}", elsewhere)).status == 200
+        found = await checked()
+    assert {"statement-receipt", "object-agreement"} < {code for code, _ in found}
+    assert {accuses for _, accuses in found} == {True}
 
 
 async def test_nobody_else_hears_of_a_transfer_and_nobody_before_it_is_over(tmp_path: Path):

@@ -13,7 +13,7 @@ from connector.metering.content import write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import digest
 from connector.metering_bills.invoice import invoice_of
-from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other
+from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other, told
 from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Story, billed, signed
 from tests.evidence.test_held import CLOSED
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
@@ -106,6 +106,16 @@ def test_of_an_end_that_the_other_side_refuses_it_is_said_that_it_goes_by_anothe
         assert report.sound, report.findings
         found = [each for each in report.unproven if f"that {CONSUMER} goes by the same end" in each]
         assert [each.endswith("what it has signed says another, or none") for each in found] == [True] * (said.state == "refused")
+
+
+def test_a_statement_of_the_other_side_that_does_not_fit_accuses_it_where_the_ledger_counts_what_is_there():
+    """Without a count who exports may have left out what it names."""
+    theirs = other(issuer=CONSUMER, audience=PROVIDER, ledger=None, peer=None)
+    draft = Story({"statement": lambda value: theirs(told(receipt=b"x" * 32)(value))}).draft()
+    report = verify(draft.data)
+    assert [(each.code, each.accuses) for each in report.findings] == [("statement-receipt", True)]
+    report = verify(draft.uncounted().data)
+    assert [(each.code, each.accuses) for each in report.findings] == [("statement-receipt", False)]
 
 
 def test_two_closings_of_one_side_with_different_instants_accuse_it():
