@@ -26,7 +26,7 @@ def as_constraints(tree: object) -> object:
         # a hundred thousand values may stand in a list of somebody who means no good: what holds nothing is not called for
         parts = [as_constraints(entry) if isinstance(entry, (dict, list)) else entry for entry in tree]
         return tree if all(map(is_, parts, tree)) else parts
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or "@value" in tree:  # a literal holds nothing
         return tree
     if _LEFT in tree:
         return _constraint(tree)

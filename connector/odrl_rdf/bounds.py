@@ -52,7 +52,8 @@ class Counted(Generic[Place]):
         self._leaves += predicate == _LEFT_OPERAND
         if self._leaves > LEAVES_MAX or (values > LEAVES_MAX and predicate.startswith(ODRL)):
             message = f"there are more than {LEAVES_MAX} constraints and values"
-            raise self._too_much(message, "split the policy into several offers", at)
+            fix = "split the policy into several offers, and give each of several policies a document of its own"
+            raise self._too_much(message, fix, at)
 
     def name(self, at: Place) -> None:
         """Count the name of a property as it is first met."""

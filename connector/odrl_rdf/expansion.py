@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
+from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_rdf.decoding import refusal
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, resolved
 
@@ -55,9 +57,9 @@ class Words:
     vocabulary: str | None = None
     base: str = ""
     language: str | None = None
-    # What was found of names of properties and of IRIs: a document says the same few thousands of times.
+    # What was found of names of properties and, by `@id` or `@vocab`, of IRIs: a document says the same few thousands of times.
     names: dict[str, Name] = field(default_factory=dict, repr=False, compare=False)
-    iris: dict[tuple[str, bool], str] = field(default_factory=dict, repr=False, compare=False)
+    iris: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     def opened(self, raw: object, at: str, contexts: Contexts) -> Words:
         """These words under a further `@context`. `contexts` (URL -> document) are the only ones there are.
@@ -75,7 +77,10 @@ class Words:
                     known = ", ".join(f"`{url}`" for url in contexts)
                     message = f"the context `{shown(entry)}` is not at hand, and none is ever fetched"
                     raise refusal(Code.CONTEXT_UNKNOWN, message, f"write full IRIs, or one of {known}", where)
-                found = _Defining(found, contexts[entry]["@context"], where).words()
+                if found == Words() and contexts[entry] is CONTEXTS.get(entry):
+                    found = replace(_alone(entry), names={}, iris={})
+                else:
+                    found = _Defining(found, contexts[entry]["@context"], where).words()
             elif isinstance(entry, dict):
                 found = _Defining(found, entry, where).words()
             else:
@@ -109,6 +114,12 @@ class Words:
         if vocabulary and self.vocabulary is not None:
             return self.vocabulary + word
         return resolved(self.base, word) if relative and self.base else word
+
+
+@cache
+def _alone(url: str) -> Words:
+    """The words of a context of ours before which none stands: to read one takes as long as a hundred constraints."""
+    return _Defining(Words(), CONTEXTS[url]["@context"], "").words()
 
 
 class _Defining:

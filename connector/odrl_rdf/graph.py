@@ -42,6 +42,7 @@ _BARE: Final = {ODRL + name: name for name in (*_PARTS, *_NAMES, *_LITERALS)} | 
 _PREDICATES: Final = {bare: iri for iri, bare in _BARE.items()} | {"@type": TYPE}
 _TYPES: Final = {ODRL + name: name for name in CLASSES}
 _STRING: Final = XSD + "string"
+_UID: Final = ODRL + "uid"
 _SAME: Final = {"https://www.w3.org/ns/odrl.jsonld": W3C_CONTEXT}  # as many write it
 # The types that say of a thing only that it is one.
 _SIMPLE_TYPES: Final = frozenset({ODRL + name for name in ("Asset", "Party", "Action", "LeftOperand", "Operator")})
@@ -179,16 +180,18 @@ class _Making:
             raise self._refused(Code.LIMIT_EXCEEDED, path, f"it is nested more than {DEPTH_MAX} deep", "write it flat")
         said = self.graph.nodes.get(node, {})
         found: dict[str, Any] = {}
+        inside = (*above, node)
         if name := self._id(node, path):
             found["@id"] = name
         for predicate in said:
-            if predicate == ODRL + "uid":
+            if predicate == _UID:
                 continue
             if predicate == TYPE:
                 found["@type"] = self._types(said[TYPE])
                 continue
-            key = _BARE.get(predicate, predicate)
-            found[key] = self._values(key, self.graph.objects(node, predicate), f"{path}/{_step(key)}", (*above, node))
+            bare = _BARE.get(predicate)
+            key = bare or predicate
+            found[key] = self._values(key, self.graph.objects(node, predicate), f"{path}/{bare or _step(key)}", inside)
         return found
 
     def _types(self, terms: Iterable[Term]) -> Any:
@@ -199,9 +202,11 @@ class _Making:
 
     def _id(self, node: str, path: str) -> str:
         """The IRI of a node, which is also its `odrl:uid` (ODRL 2.2 IM, 2.1)."""
-        uids = [term.text if isinstance(term, Literal) else term for term in self.graph.objects(node, ODRL + "uid")]
+        uids = [term.text if isinstance(term, Literal) else term for term in self.graph.objects(node, _UID)]
         if not is_blank(node):
             uids.append(node)
+        elif not uids:
+            return ""
         if len(set(uids)) > 1:
             raise self._refused(Code.MALFORMED, path, "its `odrl:uid` is another one than its IRI", "give it one")
         if uids and not (isinstance(uids[0], str) and ABSOLUTE_IRI.fullmatch(uids[0])):
@@ -210,14 +215,14 @@ class _Making:
 
     def _values(self, key: str, terms: list[Term], path: str, above: tuple[str, ...]) -> Any:
         self._count(terms, path)
+        if len(terms) == 1 and key not in _PARTS:  # as most are
+            return self._value(key, terms[0], path, above)
         if key in _PARTS:
             if key == "andSequence" and len(terms) == 1 and isinstance(terms[0], tuple):  # the only one whose order says something
                 return {"@list": [self._part(key, part, f"{path}/@list/{index}", above) for index, part in enumerate(terms[0])]}
             parts = [part for term in terms for part in (term if isinstance(term, tuple) else (term,))]
             self._count(parts, path)
             return [self._part(key, part, f"{path}/{index}", above) for index, part in enumerate(parts)]
-        if len(terms) == 1:
-            return self._value(key, terms[0], path, above)
         return [self._value(key, term, f"{path}/{index}", above) for index, term in enumerate(terms)]
 
     def _count(self, terms: Collection[Term], path: str) -> None:
@@ -239,6 +244,8 @@ class _Making:
         return self._node(term, path, above)
 
     def _value(self, key: str, term: Term, path: str, above: tuple[str, ...]) -> Any:
+        if isinstance(term, str) and key in _NAMES:
+            return self._node(term, path, above) if key in _THINGS and self._tells(term) else term
         if isinstance(term, tuple):
             self._count(term, path)
             return {"@list": [self._value(key, member, f"{path}/@list/{index}", above) for index, member in enumerate(term)]}
@@ -247,8 +254,6 @@ class _Making:
                 fix = 'write an IRI: `<...>` or `odrl:...` in Turtle, {"@id": ...} in JSON-LD'
                 raise self._refused(Code.TYPE_MISMATCH, path, f"`{shown(term.text)}` is a string where an IRI belongs", fix, above)
             return term.text if key == "rightOperandReference" else _literal(term)
-        if key in _NAMES:
-            return self._node(term, path, above) if key in _THINGS and self._tells(term) else term
         if key in _LITERALS or not is_blank(term):
             return term if key in ("unit", "dataType", "rightOperandReference") else {"@id": term}
         return self._node(term, path, above)
@@ -259,7 +264,7 @@ class _Making:
         if said is None or is_blank(node):
             return is_blank(node)
         types = {term for term in said.get(TYPE, ()) if isinstance(term, str) and term.startswith(ODRL)}
-        telling = {predicate for predicate in said if predicate.startswith(_TELLING) and predicate not in (TYPE, ODRL + "uid")}
+        telling = {predicate for predicate in said if predicate.startswith(_TELLING) and predicate not in (TYPE, _UID)}
         return bool(types - _SIMPLE_TYPES) or bool(telling - {ODRL + "includedIn", ODRL + "implies", ODRL + "partOf"})
 
     def _refused(self, code: Code, path: str, message: str, fix: str, above: tuple[str, ...] = ()) -> PolicyError:

@@ -40,28 +40,29 @@ def graph_of(document: object, contexts: Contexts) -> Graph:
 
 def _bound(document: object) -> None:
     """Raise PolicyError for what is too large. Iterative, so that depth cannot break it."""
-    level: list[object] = [document]
+    inner: list[object] = [document]
     depth = values = contexts = terms = 0
-    while level:
+    while inner:
         depth += 1
         if depth > DEPTH_MAX:
             raise refusal(Code.LIMIT_EXCEEDED, f"objects and arrays are nested more than {DEPTH_MAX} levels deep", "write it flat")
-        inner: list[object] = []
+        level = [value for value in inner if isinstance(value, dict | list)]  # most are neither
+        inner = []
         for value in level:
-            if isinstance(value, dict):
-                if set(map(type, value)) != {str} and not all(isinstance(key, str) for key in value):
-                    raise refusal(Code.MALFORMED, "the name of a property is no string", "write it as a string")
+            if isinstance(value, list):
+                inner.extend(value)
+            else:
+                for key in value:
+                    if not isinstance(key, str):
+                        raise refusal(Code.MALFORMED, "the name of a property is no string", "write it as a string")
                 if "@context" in value:
                     named = value["@context"] if isinstance(value["@context"], list) else [value["@context"]]
                     contexts += len(named)
                     terms += sum(len(entry) for entry in named if isinstance(entry, dict))
                 inner.extend(value.values())
-            elif isinstance(value, list):
-                inner.extend(value)
             if values + len(inner) > VALUES_MAX:
                 raise refusal(Code.LIMIT_EXCEEDED, f"it has more than {VALUES_MAX} values", "split it")
         values += len(inner)
-        level = inner
     if contexts > CONTEXTS_MAX or terms > TERMS_MAX:
         message = f"it has more than {CONTEXTS_MAX} contexts, or they define more than {TERMS_MAX} terms"
         raise refusal(Code.LIMIT_EXCEEDED, message, "name each once, at the top")
@@ -101,22 +102,22 @@ class _Reader:
         words = self._words(raw, at, words)
         names, places = words.names, self.places
         keywords = {} if raw.keys() <= names.keys() else {key: word for key in raw if key not in names and (word := words.keyword(key))}
-        node = self._id(raw, [key for key, keyword in keywords.items() if keyword == "@id"], at, words)
+        node = self._id(raw, [key for key in keywords if keywords[key] == "@id" and raw[key] is not None], at, words)
         if len(raw) > len(keywords):
             self.counted.node(at)
+            places.setdefault((node, ""), at)
         for key, value in raw.items():
             if key in keywords:
                 if keywords[key] not in ("@context", "@id", "@index"):
                     places.setdefault((node, ""), at)
                     self._keyword(node, key, keywords[key], value, below(at, key), words)
                 continue
-            predicate, step, term = names.get(key) or self._property(key, at, node, words)
+            predicate, step, term = names.get(key) or self._property(key, at, words)
             where = f"{at}/{step}"
-            places.setdefault((node, ""), at)
             places.setdefault((node, predicate), where)
             self.counted.property(predicate, where, len(value) if isinstance(value, list) else 1)
             if type(value) is str and not term.listed:  # as most of them are
-                self._add(node, predicate, self._text(value, where, words, term), where)
+                self._add(node, predicate, words.iris.get((value, term.type)) or self._text(value, where, words, term), where)
             else:
                 self._say(node, predicate, value, where, words, term)
         return node
@@ -131,8 +132,7 @@ class _Reader:
         if self.graph.add(node, predicate, found):
             self.counted.statement(at)
 
-    def _id(self, raw: dict[str, Any], keys: list[str], at: str, words: Words) -> str:
-        named = [key for key in keys if raw[key] is not None]
+    def _id(self, raw: dict[str, Any], named: list[str], at: str, words: Words) -> str:
         if len(named) > 1:
             raise refusal(Code.MALFORMED, "it has two ids", "write one", at)
         if not named:
@@ -140,10 +140,9 @@ class _Reader:
             return f"_:#{self.blanks}"  # no label may hold `#`, so this is nobody else's
         return self._iri(raw[named[0]], below(at, named[0]), words)
 
-    def _property(self, key: str, at: str, node: str, words: Words) -> Name:
+    def _property(self, key: str, at: str, words: Words) -> Name:
         iri = words.expand(key, vocabulary=True)
         if iri is None or not ABSOLUTE_IRI.fullmatch(iri):
-            self.places.setdefault((node, ""), at)
             raise _undefined(key, below(at, key))
         self.counted.name(at)
         words.names[key] = name = (iri, below("", key)[1:], words.term(key))
@@ -169,7 +168,7 @@ class _Reader:
             if len(raw) == 1 and isinstance(raw.get("@id"), str):
                 return self._iri(raw["@id"], f"{at}/@id", words)
             if "@value" in raw:
-                return self._literal(raw, at, self._words(raw, at, words))
+                return self._literal(raw, at, self._words(raw, at, words) if "@context" in raw else words)
             if "@list" in raw:
                 if raw.keys() - {"@list", "@index"}:
                     raise refusal(Code.MALFORMED, "a list has nothing beside its members", "leave it out", at)
@@ -196,29 +195,34 @@ class _Reader:
         return tuple(value for value in found if value is not None)
 
     def _literal(self, raw: dict[str, Any], at: str, words: Words) -> Value | None:
-        if raw.keys() - _IN_LITERAL or ("@type" in raw and "@language" in raw):
+        value, type_, language = raw["@value"], raw.get("@type"), raw.get("@language")
+        if not raw.keys() <= _IN_LITERAL or ("@type" in raw and "@language" in raw):
             raise refusal(Code.MALFORMED, "a literal has a value, and a type or a language", 'write {"@value": ..., "@type": ...}', at)
-        plain = _plain(raw["@value"])
-        if plain is None and raw["@value"] is not None:
-            raise refusal(Code.TERM_UNSUPPORTED, "a JSON literal has no meaning in a policy", "write a string", at)
-        if plain is None:
-            return None
-        if raw.get("@language") is not None:
-            return Literal(plain.text, RDF + "langString", str(raw["@language"]).lower())
-        if raw.get("@type") is not None:
-            return Literal(plain.text, self._iri(raw["@type"], below(at, "@type"), words, vocabulary=True))
-        return plain
+        text = value if isinstance(value, str) else None
+        if text is None:
+            if value is None:
+                return None
+            plain = _plain(value)
+            if plain is None:
+                raise refusal(Code.TERM_UNSUPPORTED, "a JSON literal has no meaning in a policy", "write a string", at)
+            if language is None and type_ is None:
+                return plain
+            text = plain.text
+        if language is not None:
+            return Literal(text, RDF + "langString", str(language).lower())
+        return Literal(text) if type_ is None else Literal(text, self._iri(type_, below(at, "@type"), words, vocabulary=True))
 
     def _iri(self, raw: object, at: str, words: Words, *, vocabulary: bool = False) -> str:
         if not isinstance(raw, str):
             raise refusal(Code.MALFORMED, "it is no IRI", "write a string", at)
-        if (known := words.iris.get((raw, vocabulary))) is not None:
+        kind = "@vocab" if vocabulary else "@id"
+        if (known := words.iris.get((raw, kind))) is not None:
             return known
         if words.base and ":" not in raw:
             self.counted.relative(at)
         iri = words.expand(raw, vocabulary=vocabulary, relative=True)
         if iri is not None and (ABSOLUTE_IRI.fullmatch(iri) or (iri.startswith("_:") and "#" not in iri)):
-            words.iris[raw, vocabulary] = iri
+            words.iris[raw, kind] = iri
             return iri
         if vocabulary and ":" not in raw:
             raise _undefined(raw, at)

@@ -11,6 +11,8 @@ from urllib.parse import urljoin
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XSD: Final = "http://www.w3.org/2001/XMLSchema#"
 TYPE: Final = RDF + "type"
+_FIRST: Final = RDF + "first"
+_NIL: Final = RDF + "nil"
 
 # RFC 3987 as far as it matters: a scheme, and none of the characters that could end an IRI or begin something else where it is printed.
 ABSOLUTE_IRI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|\\^`\x7f-\x9f\ud800-\udfff]*")
@@ -62,9 +64,11 @@ class Graph:
 
     def listed(self, term: Term) -> Term:
         """The list that begins at a node with rdf:first and rdf:rest; anything else, and a chain that is no list, as it is."""
-        if term == RDF + "nil":
+        if not isinstance(term, str):
+            return term
+        if term == _NIL:
             return ()
-        if not isinstance(term, str) or RDF + "first" not in self.nodes.get(term, {}):
+        if _FIRST not in self.nodes.get(term, ()):
             return term
         if term not in self.lists:
             self._follow(term)

@@ -341,8 +341,8 @@ def _doubts(raw: dict[str, Any], operand: Operand, operator: str, expected: tupl
         patch = ({"op": "replace", "path": place(raw, path, at), "value": instead},) if instead else ()
         reading.note(code, place(raw, path, at), message, fix, "warning", patch=patch)
 
-    refines = any(part.endswith("refinement") for part in path.split("/"))  # it says how much one act is of, and grows by no other
-    if operator == "eq" and (operand.kind == "counter" or operand.iri == ELAPSED_TIME) and not refines:
+    grows = operator == "eq" and (operand.kind == "counter" or operand.iri == ELAPSED_TIME)
+    if grows and not any(part.endswith("refinement") for part in path.split("/")):  # which says how much one act is of
         message = f"`eq` holds at exactly {shown(expected[0])} and neither before nor after"
         doubt(Code.EQ_AS_LIMIT, "operator", message, "write `lteq` for a limit", "lteq")
     if operand.values == "duration" and _MINUTES.fullmatch(expected[0]):

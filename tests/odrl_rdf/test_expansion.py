@@ -191,6 +191,15 @@ def test_what_makes_no_iri_with_its_base_is_left_as_it_is(base: str, word: str):
     assert words({"@base": base}).expand(word, relative=True) == word
 
 
+def test_a_context_of_ours_is_read_once_and_what_a_document_says_by_it_is_not_kept():
+    one, other = words(W3C_CONTEXT), words(W3C_CONTEXT)
+    assert one.terms is other.terms
+    graph_of({"@context": W3C_CONTEXT, "uid": "urn:a", "target": "urn:b"}, CONTEXTS)
+    again = words(W3C_CONTEXT)
+    assert (again.names, again.iris) == ({}, {})
+    assert Words().opened(W3C_CONTEXT, "", {W3C_CONTEXT: {"@context": {}}}).terms == {}  # another one of its name is another
+
+
 def test_terms_lean_on_each_other_in_any_order():
     found = words({"c": {"@id": "b:c", "@type": "a:t"}, "b": "a:b/", "a": "http://a.example/"})
     assert found.term("c") == Term("http://a.example/b/c", "http://a.example/t")

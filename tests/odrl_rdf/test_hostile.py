@@ -99,6 +99,12 @@ DOCUMENTS: dict[str, Callable[[], tuple[Any, str]]] = {
         {"@context": W3C_CONTEXT, "@graph": [{"uid": f"urn:p{n}", "type": "Set", "permission": [{"action": "use"}]} for n in range(1_800)]},
         "json-ld",
     ),
+    "JSON: as many strings of one language as values": lambda: (
+        policy([], W3C_CONTEXT, OWN, **{"ex:x": [{"@value": f"{n}", "@language": "en"} for n in range(3_600)]}), "json-ld",
+    ),
+    "JSON: as many leaves as there may be, none of them known": lambda: (
+        policy([leaf(leftOperand=f"ex:{n}") for n in range(798)], W3C_CONTEXT, OWN), "json-ld",
+    ),
     "JSON: too many values": lambda: (policy([leaf() for _ in range(2_900)], W3C_CONTEXT, OWN), "json-ld"),
     "JSON: objects as text": lambda: ('{"permission":[' + ",".join(["{}"] * 170_000) + "]}", "json-ld"),
     "JSON: as many objects as commas": lambda: ('{"permission":[' + ",".join(["{}"] * 6_990) + "]}", "json-ld"),
