@@ -180,7 +180,8 @@ class ManagementClient(Billing, Transferring):
         return await self._call("POST", f"/v1/agreements/{part(id)}/close", Agreement, given(reason=reason))
 
     def agreement_evidence(self, agreement: str, *, witnesses: Literal["counterparty", "all"] = "counterparty") -> AsyncGenerator[bytes]:
-        """The evidence file of an agreement, piece by piece, with the cosignatures of its other party or of all witnesses."""
+        """The evidence file of an agreement, piece by piece, with the cosignatures of its other party or of all witnesses. The connector
+        puts on record what it counts in it."""
         return self._open.pieces(f"/v1/agreements/{part(agreement)}/evidence", {"witnesses": witnesses})
 
     async def transparent(self, sequence: int) -> bytes:

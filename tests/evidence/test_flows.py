@@ -12,7 +12,7 @@ from connector.metering.counts import Counts
 from connector.metering.objects import Ack, digest
 from connector.signatures.jws import claims_of
 from tests.evidence.forgeries import dropped, other, told
-from tests.evidence.rig import CHUNK, CONSUMER, KEYS, NEGOTIATION, PROVIDER, SOUND, THEIRS, TRANSFER, Draft, Story, signed
+from tests.evidence.rig import CHUNK, CONSUMER, KEYS, NEGOTIATION, NOW, PROVIDER, SOUND, THEIRS, TRANSFER, Draft, Story, signed
 
 
 def test_two_acks_of_one_receipt_accuse_the_provider():
@@ -20,6 +20,13 @@ def test_two_acks_of_one_receipt_accuse_the_provider():
     ack = Ack.of(claims_of(draft.one("ack", 1)["jws"]))
     draft.put("ack", {"jws": signed(replace(ack, microseconds=9), KEYS[PROVIDER]), "transfer": TRANSFER}, before="statement")
     assert {("ack-twice", True)} <= {(each.code, each.accuses) for each in verify(draft.data).findings}
+
+
+def test_an_ack_that_its_provider_has_dated_back_accuses_it_in_the_export_of_its_consumer():
+    draft = Story({"ack 2": other(issued=NOW - 4_000)}).draft()
+    assert ("ack-before", False) in {(each.code, each.accuses) for each in verify(draft.data).findings}
+    draft.one("evidence").update(by=CONSUMER, role="consumer")
+    assert ("ack-before", True) in {(each.code, each.accuses) for each in verify(draft.data).findings}
 
 
 def test_the_counts_are_those_of_the_last_receipt_that_was_acknowledged():
