@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.evidence.verify import verify
 from tests.evidence.rig import SOUND, Story, fact
 from tests.evidence.rig import TRANSFER as PID
 
@@ -33,6 +34,16 @@ def test_a_secret_in_the_detail_of_a_fact_is_found_though_the_ledger_holds_it_as
     said = fact("message-received", PID, password="x", said={"why": "Bearer 0123456789abcdef"})
     found = Story(extra=((said, {}),)).draft().codes()
     assert found == {"secret-name", "secret-token"}
+
+
+def test_a_peer_whose_reason_looks_like_a_token_is_accused_and_spoils_no_file():
+    for what, accuses in (("message-received", True), ("message-sent", False)):
+        said = fact(what, PID, reasons=["no", "Bearer 0123456789abcdef"])
+        report = verify(Story(extra=((said, {}),)).draft().data)
+        assert [(each.code, each.accuses) for each in report.findings] == [("secret-token", accuses)]
+    draft = Story(extra=((said, {}),)).draft()
+    draft.one("entry", -2)["body"] = "[]"
+    assert {"entry-json", "secret-token"} <= draft.codes()
 
 
 @given(
