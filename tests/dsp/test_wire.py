@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connector.dsp import jsonld, wire
@@ -338,6 +338,7 @@ LITERALS = st.builds(
 )
 
 
+@example([{"@type": "@json", "@value": {"code": "x" * 600, "path": {"a": "y" * 600}, "expected": [5, {"b": "z" * 600}] * 20}}], 40)
 @settings(max_examples=50)
 @given(st.lists(LITERALS | JSON, max_size=4), st.sampled_from((1, 3, 10)))
 def test_grounds_of_a_peer_are_bounded_text_whatever_they_are(items: list[Any], times: int):
