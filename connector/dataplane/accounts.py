@@ -33,6 +33,9 @@ from connector.records.metering import Metered
 from connector.signatures.jws import claims_of
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what was sent to who signs nothing: a crash forgets so much, in the consumer's favour
+# That ended last: what is signed for soon after an end finds the account as it was, and later as after a start. Each keeps its log, which
+# for data that have an end is a descriptor.
+ENDED_MAX: Final = 128
 MANIFEST_SECONDS: Final = 366 * 86_400  # for agreements without an end
 
 
@@ -62,6 +65,7 @@ class Accounts:
         self._known: dict[str, Account] = {}
         self.opens = Opens(store, clock)
         self._unwritten: dict[str, Account] = {}
+        self._ended: dict[str, None] = {}  # transfers that are over, the oldest first
         self._writing: asyncio.Task[None] | None = None
         telemetry.unreceipted_bytes.set_function(lambda: sum(account.out_bytes for account in self._known.values() if account.opened))
 
@@ -112,6 +116,12 @@ class Accounts:
         await self.write_now(transfer)
         if (account := self._known.get(transfer)) is not None and account.opened:
             await self._note(account, ahead=False)
+        if account is not None:
+            account.heard = lambda _: None
+            self._ended[transfer] = None
+            if len(self._ended) > ENDED_MAX:
+                self._known.pop(oldest := next(iter(self._ended)), None)
+                del self._ended[oldest]
 
     async def manifest(self, account: Account, *, shown: bool = False, signs: bool = False) -> str:
         """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. If it is to be `shown`, one that

@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Log
@@ -79,7 +80,7 @@ class Representations:
     def __init__(self, opened: OpenSources[Any] | None = None, logs: Logs | None = None) -> None:
         self._opened, self._logs = opened, logs
         self._measured: dict[tuple[str, ...], Representation] = {}
-        self._measuring: dict[tuple[str, ...], asyncio.Lock] = {}
+        self._measuring: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()  # as long as somebody waits
 
     async def of(self, permit: Permit, source: Source, stat: Stat) -> Representation:
         """Return what leaves for `permit` from `source`, which stands at `stat`. Raises SourceFailed, and Busy if that is not known yet."""
@@ -95,7 +96,6 @@ class Representations:
                 self._measured[key] = await _measure(source, permit.stages, stat)
                 if len(self._measured) > MEASURED_MAX:
                     del self._measured[next(iter(self._measured))]
-        self._measuring.pop(key, None)
         return self._measured.get(key) or await self.of(permit, source, stat)
 
     @asynccontextmanager

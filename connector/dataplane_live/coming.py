@@ -11,8 +11,9 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import Records
@@ -141,3 +142,15 @@ class Coming:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+async def to_its_end(work: asyncio.Future[Any]) -> None:
+    """Wait for what is being written, also if we are cancelled meanwhile, however often: nothing is written under whoever comes next."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        work.exception()  # nobody asks for it any more
+        raise

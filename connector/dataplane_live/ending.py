@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from connector.dataplane_live.marks import MODE, sync
+from connector.errors import SourceFailed
+from connector.ports.live import Records
 
 ENDED_FILE: Final = "ended"
 
@@ -41,6 +44,22 @@ REASONS: Final = {
     Ending.UNTAKEN: "the source has ended, and the rest of what it sent was not taken, or not signed for, for as long as the provider keeps"
     " it (its setting `metering.untaken_seconds`): it is gone; order it anew for all",
 }
+
+
+class Nowhere:
+    """The port `LiveSource`, for a log that nothing more comes to."""
+
+    waits = False
+    more: tuple[Records, ...] = ()
+
+    async def follow(self, _position: str | None, _take: object = None) -> AsyncGenerator[Records, None]:
+        """There is nothing to follow, which is no end. Raises SourceFailed."""
+        for batch in self.more:
+            yield batch
+        raise SourceFailed("the source of this log is not to be asked again")
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def read_ending(folder: Path) -> Ending | None:

@@ -17,10 +17,10 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager, suppress
 from time import monotonic, time
-from typing import Any, Final
+from typing import Final
 
 from connector import telemetry
-from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
+from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, to_its_end
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import broken, mend
@@ -201,6 +201,7 @@ class Flow:
         finally:
             self.taking.readers -= 1
             self.taking.news.set()
+            self.let_go()
 
     async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset` on, up to `end`, as they come. Where the log has ended so do they, but for somebody who signs: he is told
@@ -291,14 +292,22 @@ class Flow:
         while not (self.log.broken or self.log.over):
             try:
                 await self._tell()
-                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
+                await to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
             except SinkFailed as error:
                 telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
                 self._cut(type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
+        self.let_go()
         self.taking.moved.set()
         async with self._news:
             self._news.notify_all()
+
+    def let_go(self) -> None:
+        """Nothing is written to a log that has ended, and its consumer may not come for days: nothing of it stays open meanwhile."""
+        if self.log.over is not None and not self.log.torn:
+            self.log.close(durable=False)
+            if not self.taking.readers:
+                self.spool.close()
 
     async def _copy(self, coming: Coming, batches: AsyncGenerator[Records, None]) -> None:
         """Seal what comes, when it is due, while more comes."""
@@ -310,7 +319,7 @@ class Flow:
         finally:
             filling.cancel()
             try:
-                await _to_its_end(asyncio.gather(filling, asyncio.to_thread(coming.close), return_exceptions=True))
+                await to_its_end(asyncio.gather(filling, asyncio.to_thread(coming.close), return_exceptions=True))
             finally:
                 while self.log.show():  # what is written is a part of the log
                     pass
@@ -322,7 +331,7 @@ class Flow:
         if not data:
             return
         if len(data) >= HOP_BYTES and not due.sealed:
-            await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self._write, data, due.position)))
+            await to_its_end(asyncio.ensure_future(asyncio.to_thread(self._write, data, due.position)))
         elif not due.sealed:
             self._write(data, due.position)
         self.log.show()
@@ -377,7 +386,7 @@ class Flow:
         """Let what is shown be signed, once it outlives a loss of power."""
         async with self._marking:  # whoever stops it, or starts it again meanwhile
             if points := self.log.unmarked:
-                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.sync, points, self.log.held(self.free, 0)[0])))
+                await to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.sync, points, self.log.held(self.free, 0)[0])))
         async with self._news:
             self.signed, self._signed_at = self.log.synced, monotonic()
             self._news.notify_all()
@@ -386,15 +395,3 @@ class Flow:
 
 async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
-
-
-async def _to_its_end(work: asyncio.Future[Any]) -> None:
-    """Wait for what is being written, also if we are cancelled meanwhile, however often: nothing is written under whoever comes next."""
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([work])
-        work.exception()  # nobody asks for it any more
-        raise

@@ -284,20 +284,20 @@ class Growing:
 
     def close(self, *, durable: bool) -> None:
         """Let go. A log that is `durable` goes on in another life of the machine as if nothing had been. Raises OSError, SinkFailed."""
-        if self._rows < 0:
-            return
         try:
-            if durable and not (self.lost or self.torn or self.broken):
-                self._finish()
+            if durable:
+                self.finish()
         finally:
             self._opened.close()
             self._rows = self._slots = -1
 
-    def _finish(self) -> None:
-        """Say that it was closed, once everything is on the disk."""
+    def finish(self) -> None:
+        """Say that it was closed, once everything is on the disk. Nothing is written after that. Raises OSError, SinkFailed."""
+        if self.lost or self.torn or self.broken:
+            return
         self.sync(self.unmarked, 1)
         try:
-            for descriptor in (self._rows, self._slots):
+            for descriptor in (self._rows, self._slots) if self._rows >= 0 else ():  # what was let go before had ended, all of it marked
                 os.fsync(descriptor)
             sync(self._folder)  # the files of the spool have their names there
             if not self._life.endswith(DOUBTED):
@@ -345,12 +345,22 @@ class Growing:
         first, tail = self._tail
         if first <= leaf < first + len(tail):
             return tail[leaf - first]
-        end, records = SUMS.unpack(os.pread(self._rows, SUMS.size, HEAD_BYTES + leaf * ROW.size))
+        end, records = SUMS.unpack(self._bytes(SUMS.size, leaf))
         return end, records & ~MARK
 
     def _read(self, first: int, end: int) -> list[bytes]:
-        data = os.pread(self._rows, max(end - first, 0) * ROW.size, HEAD_BYTES + first * ROW.size)
+        data = self._bytes(max(end - first, 0) * ROW.size, first)
         return [data[at : at + ROW.size] for at in range(0, len(data), ROW.size)]
+
+    def _bytes(self, count: int, leaf: int) -> bytes:
+        """Of a log that was let go, which its account outlives, from a file that is opened for this. Raises SinkFailed."""
+        if self._rows >= 0:
+            return os.pread(self._rows, count, HEAD_BYTES + leaf * ROW.size)
+        try:
+            with (self._folder / ROWS_FILE).open("rb", buffering=0) as rows:
+                return os.pread(rows.fileno(), count, HEAD_BYTES + leaf * ROW.size)
+        except OSError as error:
+            raise SinkFailed(f"the content log in `{self._folder}` cannot be read: {error.strerror}") from None
 
     def _leaf_at(self, offset: int) -> int:
         """The leaf that has this byte; the one to come if it is behind the end."""

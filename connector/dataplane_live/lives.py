@@ -2,8 +2,8 @@
 
 A log begins with the first request of its transfer and goes on through suspensions and restarts, until the transfer has ended, which it
 is to be, too, once its source has and all of it is taken, or nobody has come for the rest for as long as it is kept: also when nobody asks
-for it after a start. Then its spool is emptied at once; the rows stay as long as the transfer is stored, since what was verified can be
-signed for.
+for it after a start. Then its spool is emptied at once, and nothing of it stays open; the rows stay as long as the transfer is stored,
+since what was verified can be signed for.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from connector import telemetry
 from connector.dataplane.gate import Permit
 from connector.dataplane_accounts.account import same, signs
-from connector.dataplane_live.ending import Ending
+from connector.dataplane_live.ending import Ending, Nowhere
+from connector.dataplane_live.finishing import Complete, Finishing, Over
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
 from connector.dataplane_live.growing import Growing, unwritten
 from connector.dataplane_live.marks import sync
@@ -33,11 +35,10 @@ from connector.dataplane_live.taking import Taking
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
-from connector.errors import ConnectorError, Contradiction, NotFound, SettingsError, SinkFailed, SourceFailed
-from connector.lasting import pause_seconds
+from connector.errors import SettingsError, SinkFailed, Withdrawn
 from connector.metering.content import CHUNK_BYTES, SALT_BYTES, Header
 from connector.ports import Stage, Store
-from connector.ports.live import LiveSource, LiveSources, Records, unit_of
+from connector.ports.live import LiveSource, LiveSources, unit_of
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 
@@ -45,11 +46,8 @@ BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
 # In the first leaves of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
 COUNTED_BYTES: Final = 1024
+OVER_MAX: Final = 1024  # that ended last: whoever asked for one a moment before has it opened no more
 HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
-
-
-Over = Callable[[Kind, str, str, str], Awaitable[object]]  # ends a process (kind, pid) with a reason and its code, on both sides
-Complete = Callable[[str, str, str], Awaitable[object]]  # a transfer of which there is no more, or ends it with a reason and its code
 
 
 class Lives:
@@ -69,7 +67,7 @@ class Lives:
         over: Over | None = None,
         complete: Complete | None = None,
     ) -> None:
-        self._folder, self._kinds, self._cut, self._over, self._complete = folder, kinds, cut, over, complete
+        self._folder, self._kinds, self._cut, self._finishing = folder, kinds, cut, Finishing(over, complete)
         self.spool_bytes, self._wait_seconds, self._rests = spool_bytes, wait_seconds, Rests(untaken_seconds)
         self._life = life or _life()
         self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
@@ -80,9 +78,10 @@ class Lives:
         self._flows: dict[str, Flow] = {}
         self._addresses: dict[str, Mapping[str, Any]] = {}
         self._ends: dict[str, asyncio.Task[None]] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # as long as somebody waits
         self._meanwhile: dict[str, Process | None] = {}  # what was said of a transfer while its log is opened
-        self._stopped: set[str] = set()  # that are suspended or over
+        self._stopped: set[str] = set()  # that are suspended, or about to be closed
+        self._finals: dict[str, str] = {}  # the states of those that are over, the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: list[tuple[Path, str]] = []  # at the start, of transfers that are not over: nobody has looked at them yet
         self._beside = ThreadPoolExecutor(HASHING, thread_name_prefix="live-hash")  # beside the threads of the sources
@@ -106,9 +105,12 @@ class Lives:
         return source.get("type") in self._kinds
 
     async def of(self, permit: Permit) -> Flow:
-        """The flow of a transfer, begun if there is none. Raises SourceFailed, SinkFailed, and Withdrawn if its log was lost."""
+        """The flow of a transfer, begun if there is none. Raises SourceFailed, SinkFailed, and Withdrawn if it is over, or its log was
+        lost."""
         transfer = permit.transfer
         async with self._turn(transfer):
+            if (state := self._finals.get(transfer)) is not None:
+                raise Withdrawn(f"the transfer is {state}", f"transfer-{state.lower()}")
             known = self._flows.get(transfer)
             if known is None or known.log.broken or self._addresses[transfer] != permit.source:
                 known = self._enter(transfer, await self._open(permit, known))
@@ -130,38 +132,26 @@ class Lives:
 
     def _enter(self, transfer: str, flow: Flow) -> Flow:
         self._flows[transfer] = flow
-        self._ends[transfer] = asyncio.create_task(self._conclude(transfer, flow), name="live end")
+        self._see_to(transfer, self._conclude(transfer, flow))
         if flow.was_left:
             flow.start()
         return flow
+
+    def _see_to(self, transfer: str, end: Coroutine[Any, Any, None]) -> None:
+        task = self._ends[transfer] = asyncio.create_task(end, name="live end")
+
+        def ended(_task: object) -> None:
+            if self._ends.get(transfer) is task:
+                del self._ends[transfer]
+
+        task.add_done_callback(ended)
 
     async def _conclude(self, transfer: str, flow: Flow) -> None:
         """Have the transfer end, once its source has and the consumer has all of it, or does not come for the rest."""
         ending = await flow.taken()
         say = telemetry.log.warning if ending is Ending.UNTAKEN else telemetry.log.info
         say(ending, transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end, unsigned_bytes=flow.log.end - flow.free)
-        await self._finish(transfer, ending)
-
-    async def _finish(self, transfer: str, ending: Ending) -> None:
-        failures = 0
-        while True:
-            try:
-                if ending is Ending.ENDED and self._complete is not None:
-                    await self._complete(transfer, ending.reason, ending)
-                elif self._over is not None:
-                    await self._over(Kind.TRANSFER, transfer, ending.reason, ending)
-            except (Contradiction, NotFound) as error:
-                telemetry.log.info("live transfer was over", transfer=transfer, reason=error.message)
-                return
-            except ConnectorError as error:  # the store, or a message of it that waits for its answer
-                failures += 1
-                telemetry.log.warning("live transfer cannot be ended", transfer=transfer, reason=error.message)
-            except Exception as error:  # too many conflicts in a row, or a defect: nobody else would end it
-                failures += 1
-                telemetry.log.error("live transfer cannot be ended", transfer=transfer, exc_info=error)
-            else:
-                return
-            await asyncio.sleep(pause_seconds(failures))
+        await self._finishing.finish(transfer, ending)
 
     @contextmanager
     def log_of(self, transfer: str) -> Iterator[Growing | None]:
@@ -211,7 +201,7 @@ class Lives:
         withheld: float | None = None,
     ) -> Flow:
         folder = self._place(transfer)
-        return Flow(
+        flow = Flow(
             log,
             Spool(folder, log.end, SEGMENT_BYTES),
             source,
@@ -223,6 +213,8 @@ class Lives:
             beside=self._beside,
             leaf_bytes=leaf_bytes,
         )
+        flow.let_go()
+        return flow
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits: the source of a transfer that is suspended is not followed, unless it could not go on afterwards, and that of
@@ -234,10 +226,19 @@ class Lives:
                 if (date := self._rests.follow(record)) is not None:
                     self._beside_it(self._date(record.pid, date), "live transfer")
                 self._stopped.discard(record.pid)
+                if record.final:
+                    self._over(record.pid, record.state)
                 flow = self._flows.get(record.pid)
                 if flow is not None and record.meant != State.STARTED:
                     self._stopped.add(record.pid)
                     self._beside_it(self._end(record.pid, flow, final=record.final), "live transfer")
+
+    def _over(self, transfer: str, state: str) -> None:
+        self._finals[transfer] = state
+        if len(self._finals) > OVER_MAX:
+            del self._finals[next(iter(self._finals))]
+        if transfer not in self._finishing.transfers and (end := self._ends.pop(transfer, None)) is not None:
+            end.cancel()
 
     async def _date(self, transfer: str, date: Callable[[], None]) -> None:
         try:
@@ -249,14 +250,15 @@ class Lives:
         if not final and not flow.goes_on:
             return  # the spool has room for what it would not send again
         await flow.stop()
-        if flow.taking.readers and transfer not in self._stopped:  # it was started again meanwhile
+        if self._flows.get(transfer) is not flow:
+            return
+        if not final and flow.taking.readers and transfer not in self._stopped:  # it was started again meanwhile
             flow.start()
-        if final and self._flows.get(transfer) is flow:
-            if not flow.taking.decided and (end := self._ends.pop(transfer, None)) is not None:
-                end.cancel()
-                await asyncio.gather(end, return_exceptions=True)
-            flow.spool.empty()
+        if final:
+            del self._flows[transfer]
             self._stopped.discard(transfer)
+            flow.spool.empty()
+            await self._let_go(transfer, flow)
             telemetry.log.info("live transfer over", transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)
 
     async def halt(self, code: str) -> None:
@@ -264,7 +266,7 @@ class Lives:
         for transfer, flow in tuple(self._flows.items()):
             self._cut(transfer, code)
             await flow.stop()
-            if flow.was_left:
+            if flow.was_left and self._flows.get(transfer) is flow:
                 flow.start()
 
     async def sweep(self, store: Store) -> int:
@@ -307,7 +309,7 @@ class Lives:
         log, transfer, withheld = await asyncio.to_thread(Growing, folder, self._life), process.pid, withheld_since(process)
         if log.lost:
             log.close(durable=False)
-            self._ends[transfer] = asyncio.create_task(self._lapse(transfer, self._rests.of(transfer, folder, withheld)), name="live end")
+            self._see_to(transfer, self._lapse(transfer, self._rests.of(transfer, folder, withheld)))
         elif log.over or (log.end and log.position is None):
             flow = self._enter(transfer, self._flow(transfer, log, Nowhere(), (), withheld=withheld))
             self._addresses[transfer] = {}  # who asks has its source looked at, as it may have to send again what was lost
@@ -322,7 +324,7 @@ class Lives:
         """Have a transfer end whose log is lost, unless its consumer, who hears that when it asks, does so before."""
         await rest.over()
         telemetry.log.warning(Ending.UNTAKEN, transfer=transfer)
-        await self._finish(transfer, Ending.UNTAKEN)
+        await self._finishing.finish(transfer, Ending.UNTAKEN)
 
     async def close(self) -> None:
         """Follow nothing any more, and make all of it outlive the machine."""
@@ -342,35 +344,24 @@ class Lives:
             await asyncio.gather(end, return_exceptions=True)
         await flow.stop()
         self._flows.pop(transfer, None)
+        await self._let_go(transfer, flow)
+
+    async def _let_go(self, transfer: str, flow: Flow) -> None:
+        """Close what is not followed any more. Who has its account reads the rows all the same."""
+        self._addresses.pop(transfer, None)
         try:
             await asyncio.to_thread(flow.spool.sync)
-            flow.log.close(durable=True)
+            await asyncio.to_thread(flow.log.finish)
         except (OSError, SinkFailed) as error:
             telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error))
             if isinstance(error, OSError):  # of the spool: the log knows itself what the disk has refused to keep of it
                 flow.log.doubt()
-            flow.log.close(durable=False)
+        flow.log.close(durable=False)
         flow.spool.close()
         await flow.close()
 
     def _place(self, transfer: str) -> Path:
         return self._folder / hashlib.sha256(transfer.encode()).hexdigest()[:32]
-
-
-class Nowhere:
-    """The port `LiveSource`, for a log that nothing more comes to."""
-
-    waits = False
-    more: tuple[Records, ...] = ()
-
-    async def follow(self, _position: str | None, _take: object = None) -> AsyncGenerator[Records, None]:
-        """There is nothing to follow, which is no end. Raises SourceFailed."""
-        for batch in self.more:
-            yield batch
-        raise SourceFailed("the source of this log is not to be asked again")
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def _begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:

@@ -29,6 +29,7 @@ class Spool:
     def __init__(self, folder: Path, end: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._open: dict[int, int] = {}
+        self._emptied = False
         try:
             mark = int(self._mark.read_text()) if self._mark.exists() else 0
             kept = sorted(int(path.name.removeprefix(PREFIX), 16) for path in folder.glob(f"{PREFIX}*"))
@@ -53,8 +54,8 @@ class Spool:
         """`count` bytes from `offset`, or those up to the end of a file. Raises SourceFailed if they are not there."""
         number, within = divmod(offset, self._segment_bytes)
         count = min(count, self._segment_bytes - within)
-        if offset < self.first:
-            raise SourceFailed("these bytes of the log were dropped, as they had been acknowledged")
+        if offset < self.first or self._emptied:
+            raise SourceFailed("these bytes of the log were dropped, as they had been acknowledged, or the transfer is over")
         descriptor, buffer = self._descriptor(number), bytearray(count)
         with suppress(OSError):  # EAGAIN: not all in memory
             if os.preadv(descriptor, [buffer], within, os.RWF_NOWAIT) == count:
@@ -114,6 +115,7 @@ class Spool:
 
     def empty(self) -> None:
         """Drop everything: nothing leaves any more."""
+        self._emptied = True
         self.close()
         self._mark.unlink(missing_ok=True)
         self._spare.clear()

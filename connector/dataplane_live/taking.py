@@ -34,7 +34,6 @@ class Taking:
         self.readers, self.signed_bytes = 0, 0
         self._asks = asyncio.Event()
         self.lost = False  # what it lacks, so that nobody is waited for
-        self.decided = False  # how the transfer is to end
         self.news, self.moved = self.rest.news, asyncio.Event()  # of what is signed for; of what has left, or may be asked for
         self._out_bytes = 0
 
@@ -91,11 +90,6 @@ class Taking:
         """How a transfer ends whose source has ended so, once nobody needs anything of it any more: all is signed for; or each byte has
         left to who signs nothing, and nobody has come for UNSIGNED_SECONDS. Or that nothing more of it was taken for as long as it is
         kept. While we withhold it ourselves all of that waits."""
-        found = await self._over(ending)
-        self.decided = True
-        return found
-
-    async def _over(self, ending: Ending) -> Ending:
         while not self.lost and not (self.signs and self.signed_bytes >= self._log.end):
             left = self.rest.left_seconds
             if left <= 0 and not self._all_left:

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from connector.dataplane import accounts
 from connector.dataplane.edr import Tokens
 from connector.dsp.messages import Kind
 from connector.errors import StoreError, TokenRefused
@@ -30,6 +31,7 @@ async def test_a_receipt_that_nobody_heard_before_a_kill_is_taken_after_the_end_
         pair.site(tmp_path / "biopharma", "biopharma", store="sqlite"),
     )
     one.meet(other)
+    monkeypatch.setattr(accounts, "ENDED_MAX", 0)  # so long after the end that its log has to be opened again
     async with upstream.running() as url, pair.running(one) as provider, aiohttp.ClientSession() as http:
         consumer, receipts, posted = Child(other, http), provider.connector.states.receipts, asyncio.Event()
 
@@ -56,6 +58,7 @@ async def test_a_receipt_that_nobody_heard_before_a_kill_is_taken_after_the_end_
             await agreed
             await provider.state(Kind.TRANSFER, transfer.pid, "TERMINATED")
             after = await provider.connector.store.metered(transfer.pid)
+            assert receipts._accounts.at_hand(transfer.pid) is None
             used = await consumer.asked("GET", f"/agreements/{pair.quoted(order['agreement'])}/usage")
         finally:
             await consumer.kill()

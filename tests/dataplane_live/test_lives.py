@@ -15,9 +15,9 @@ import pytest
 from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
+from connector.dataplane_live import finishing, marks, rest, taking
 from connector.dataplane_live import flow as flow_module
 from connector.dataplane_live import lives as lives_module
-from connector.dataplane_live import marks, rest, taking
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE, Growing
 from connector.dataplane_live.lives import NAME_FILE, Lives
@@ -109,7 +109,7 @@ async def test_a_transfer_that_is_suspended_is_not_followed_and_goes_on_in_the_s
 async def test_of_one_that_cannot_go_on_all_is_taken_in_while_it_is_suspended_and_its_end_is_that_of_the_transfer_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(lives_module, "pause_seconds", lambda _failures: 0.0)
+    monkeypatch.setattr(finishing, "pause_seconds", lambda _failures: 0.0)
     faucet, told = Faucet(waits=False), asyncio.Queue[tuple[str, ...]]()
     refusals = [Contradiction("it is over"), RuntimeError("conflicts in a row"), StoreError("busy")]
 
