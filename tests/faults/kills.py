@@ -21,6 +21,9 @@ SCRIPTS = {FIRST: JOBS[FIRST], START: jobs.refused} | JOBS
 # What goes by the clock is passed by a job or not, as its life happens to stand: so a life that waits for a point which has to be reached
 # sees as many jobs, and lasts longer than anything that comes again by the clock here.
 JOBS_OF_A_LIFE, LIFE_SECONDS = 3, 4.0
+# A job is killed again and again for so long and then left alone, however slow the machine is: in `edr.quiet_seconds` the provider would
+# take a transfer for complete whose consumer never lives long enough to say that it is.
+ROW_SECONDS = 1.0
 
 
 Runs = dict[str, list[dict[str, Counter[str]]]]  # job -> for each run, side -> points passed
@@ -70,6 +73,8 @@ class Lane:
         self._left: list[Target] = []
         self._last: Target | None = None  # whose kill led to the present life
         self._led: set[int] = set()  # the targets, by `id`, whose kill led to another one while the present job runs
+        self._row_began: float | None = None  # when the first kill was while it runs
+        self._left_alone = False
         self._side = self._script = self._job = ""
         self._number = 0
 
@@ -93,12 +98,12 @@ class Lane:
             left = len(self._left)
             self._number += 1
             job = Job(self.pair, self._script, self._number)
-            self._job = job.id
+            self._job, self._row_began = job.id, None
             if not await self.pair.finish(job.id, SCRIPTS[self._script](job)):
                 break  # what was lost is noted; the same job would only wait for it again
             if len(self._left) < left:
                 in_vain = 0
-                if any(id(target.after) in self._led for target in self._left):
+                if self._left_alone or any(id(target.after) in self._led for target in self._left):
                     await self._another_life(side)
                 continue
             in_vain += 1
@@ -117,6 +122,7 @@ class Lane:
     async def _another_life(self, side: Side) -> None:
         """End this one, which may have been led to all that it can be led to."""
         self._led.clear()
+        self._row_began, self._left_alone = None, False
         await side.kill()
 
     def _armed(self) -> dict[str, Target]:
@@ -131,6 +137,9 @@ class Lane:
 
     def _order(self) -> dict[str, Any]:
         armed = self._armed()
+        self._left_alone = self._row_began is not None and time.monotonic() - self._row_began > ROW_SECONDS
+        if self._left_alone:
+            return {}
         return {"kill": {point: target.passage for point, target in armed.items()}} if armed else {}
 
     def _died(self, died_at: str | None, passed: Mapping[str, int]) -> None:
@@ -140,6 +149,7 @@ class Lane:
         self._last = target
         if target is None:
             return
+        self._row_began = self._row_began or time.monotonic()
         if target in self._left:
             target.kills += 1
             self._left.remove(target)

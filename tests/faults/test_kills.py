@@ -111,6 +111,16 @@ async def test_all_points_of_a_job_are_hit_in_one_run_in_whichever_order_they_ar
 
 
 @pytest.mark.asyncio
+async def test_a_job_that_was_killed_for_long_enough_is_left_alone_and_what_is_left_is_hit_in_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kills, "ROW_SECONDS", -1.0)
+    tested, pair = lane("abc")
+    batch = armed("abc")
+    await tested.run(batch)
+    assert [(target.kills, target.attempts, target.jobs) for target in batch] == [(1, 0, [f"refused-{n}"]) for n in (1, 2, 3)]
+    assert pair.side.kills == ["a", "b", "c"]
+
+
+@pytest.mark.asyncio
 async def test_a_second_passage_is_hit_in_a_life_that_has_passed_the_first_one():
     tested, pair = lane("aab")
     batch = [*armed("ab"), Target("consumer", "a", 2, "refused")]
