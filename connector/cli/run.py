@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import resource
 import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from connector.settings import Settings
 
+DESCRIPTORS = 65_536  # of a connector that may have as many
 SHOWN_CHARACTERS = 80  # of a name that nobody has
 
 
@@ -31,7 +33,17 @@ def run(*, common: Common | None = None) -> None:
     with loading():
         from connector import app
 
+    _open_as_many_files_as_may_be()
     app.run(settings, path=common.config, environ=dict(os.environ))
+
+
+def _open_as_many_files_as_may_be() -> None:
+    """Systems begin with 1,024 descriptors for the sake of select(2), which nobody here calls, and let a process have more that asks: each
+    connection and each log that is open holds some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if most > soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextmanager

@@ -161,3 +161,17 @@ assert (off, gc.isenabled(), gc.get_freeze_count() > 0) == (True, True, True)
 
 def test_a_start_spends_no_time_on_garbage_and_on_authorities_for_nobody():
     subprocess.run([sys.executable, "-c", LOADED], check=True)
+
+
+FEW = """
+import resource
+from connector.cli.run import _open_as_many_files_as_may_be
+for hard in (4096, 256):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    _open_as_many_files_as_may_be()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+"""
+
+
+def test_a_connector_may_open_as_many_files_as_its_system_lets_it():
+    subprocess.run([sys.executable, "-c", FEW], check=True)
