@@ -32,6 +32,7 @@ import yaml  # noqa: F401 - which the product imports in each of its starts, to 
 
 from connector import app
 from connector.adapters import sqlite, sqlite_write
+from connector.adapters.clock import SystemClock
 from connector.api_streams import sink_api
 from connector.control_streams import pushing
 from connector.dataplane_push import pusher
@@ -155,6 +156,7 @@ def jumping(jumps: Iterable[float]) -> None:
     left, shift, now, now_ns = deque(jumps), [0.0], time.time, time.time_ns
     time.time = lambda: now() + shift[0]  # type: ignore[assignment]
     time.time_ns = lambda: now_ns() + int(shift[0] * 1e9)  # type: ignore[assignment]
+    SystemClock.now = staticmethod(time.time)  # which has the function itself
 
     def jump(*_: object) -> None:
         shift[0] += left.popleft()
