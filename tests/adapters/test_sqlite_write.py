@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from connector.adapters import sqlite_write
 from connector.adapters.sqlite_rows import SELECT_PROCESS, process_of
 from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import GROUP_AT_MOST, Writer
@@ -109,6 +110,29 @@ async def test_a_group_is_bounded(database: Path):
         await asyncio.gather(*(writer.submit(prepare(1, step(n))) for n in range(3 * GROUP_AT_MOST + 1)))
         assert writer.commits == 4
     assert rows(database)["process"] == 3 * GROUP_AT_MOST + 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("gather_seconds", "commits"), [(30.0, range(2, 3)), (0.0, range(4, 7))], ids=["while it may", "no longer than it may"]
+)
+async def test_while_each_turn_of_the_loop_brings_more_to_a_group_it_stays_open(
+    database: Path, monkeypatch: pytest.MonkeyPatch, gather_seconds: float, commits: range
+):
+    monkeypatch.setattr(sqlite_write, "GATHER_SECONDS", gather_seconds)
+    async with writing(database, quick_seconds=5.0) as (writer, _, _):
+        await writer.submit(prepare(1, step(0)))
+        before = writer.commits
+        done = await asyncio.gather(*(after(turns, writer, step(n)) for n, turns in enumerate((0, 0, 1, 2, 3, 12), 1)))
+        assert [each[0].sequence for each in done] == list(range(2, 8))
+        assert writer.commits - before in commits, "the last one comes after turns that brought nothing"
+
+
+async def after(turns: int, writer: Writer, changes: Changes) -> Any:
+    """Write after so many turns of the loop."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return await writer.submit(prepare(1, changes))
 
 
 @pytest.mark.asyncio
