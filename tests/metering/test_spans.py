@@ -8,7 +8,9 @@ CHUNK = 65_536
 LAYOUT = Layout(3 * CHUNK + 10, CHUNK)
 
 
-@pytest.mark.parametrize("text", ["0-0", "5-9", "5-", "-7", "0-", "65535-65536", "196617-", "196617-999999", "-999999", "196618-", "500000-"])
+@pytest.mark.parametrize(
+    "text", ["0-0", "5-9", "5-", "-7", "0-", "65535-65536", "196617-", "196617-999999", "-999999", "196618-", "500000-"]
+)
 def test_an_order_means_the_bytes_that_http_means(text: str):
     asked, http = read_range(f"bytes={text}", LAYOUT.size_bytes)
     part = read_span(text).of(LAYOUT)
@@ -19,9 +21,11 @@ def test_an_order_means_the_bytes_that_http_means(text: str):
         assert (part.begin, part.length) == (http.first, http.length)
 
 
-@pytest.mark.parametrize("text", ["", "-", "5", "9-5", "-0", "0-1,3-4", "a-b", "bytes 0-1", "items=0-1", "+1-2", "１-２", "9007199254740992-"])
+@pytest.mark.parametrize(
+    "text", ["", "-", "5", "9-5", "-0", "0-1,3-4", "a-b", "bytes 0-1", "items=0-1", "+1-2", "１-２", "9007199254740992-"]
+)
 def test_what_names_no_byte_is_refused(text: str):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\S"):
         read_span(text)
 
 
