@@ -68,8 +68,8 @@ def no_replays() -> None:
     async def unknown(*_: Any, **__: Any) -> None:
         return None
 
-    async def news(self: Receiver, caller: Any, message: Any, pid: str | None) -> Any:
-        return None if pid is None else await find(self, caller, message, pid)
+    async def news(self: Receiver, caller: Any, message: Any, pid: str | None, again: bool) -> Any:
+        return None if pid is None else await find(self, caller, message, pid, again)
 
     find = Receiver._find_or_none
     Receiver._repeat = unknown  # type: ignore[method-assign]
