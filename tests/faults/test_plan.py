@@ -32,6 +32,14 @@ def test_every_point_that_was_passed_is_a_target_and_demanded_only_if_a_job_alwa
             assert all(run[target.side][target.point] >= target.passage for run in runs[target.job])
 
 
+def test_what_comes_in_its_own_time_is_demanded_of_the_job_that_waits_for_it_alone():
+    asked = f"{plan.IN_ITS_TIME} > commit"
+    seen = {"consumer": {asked: 1, "a": 1}, "provider": {}}
+    for first, demanded in (({"consumer": {}, "provider": {}}, False), (seen, True)):
+        found = {target.point: target for target in targets({"waits": [first, first], "sees": [seen, seen]})}
+        assert (found[asked].demanded, found["a"].demanded) == (demanded, True)
+
+
 @given(RUNS)
 def test_no_kill_is_planned_twice_and_batches_drop_none(runs: Runs):
     found = targets(runs)
