@@ -26,7 +26,7 @@ MADV_COLLAPSE = 25  # madvise(2), from Linux 6.1 on
 
 def settle() -> None:
     """Look for garbage once among all that was loaded, and seldom from now on."""
-    gc.unfreeze()  # what was imported, too: `cli.run.loading`
+    gc.unfreeze()  # what was imported, too: `cli_run.serving.loading`
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)

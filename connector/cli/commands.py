@@ -1,9 +1,8 @@
-"""The tree of commands, and how every one of them ends: 0 done, 1 not done, 2 not understood, 130 interrupted."""
+"""The tree of commands."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
@@ -11,9 +10,7 @@ from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 import connector
 from connector.cli import consume, explain, init, keys, operate, processes, publish, run, show, simulate, transfers
 from connector.cli_help.overview import TITLE
-from connector.errors import ConnectorError
-
-DONE, FAILED, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130  # 130 is what shells say for Ctrl-C
+from connector.cli_run.ending import NOT_UNDERSTOOD, ended
 
 app = App(
     name="connector",
@@ -92,21 +89,14 @@ app["--help"].group = app["--version"].group = options
 
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run one command (default: that of this process) and return its exit code."""
-    show.take_anything()
+    return ended(lambda: _understood(arguments))
+
+
+def _understood(arguments: Sequence[str] | None) -> object:
     try:
-        result = app(arguments)
-        sys.stdout.flush()
-    except ConnectorError as error:
-        show.failure(error)
-        return FAILED
+        return app(arguments)
     except CycloptsError as error:
         unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
         said = f"`{unused[0]:.40}` is a word too many." if unused else error
         show.note(f"connector: {said} See `{' '.join((*app.name, *(error.command_chain or ())))} --help`.")
         return NOT_UNDERSTOOD
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except OSError as error:
-        show.unwritten(error)
-        return FAILED
-    return result if isinstance(result, int) else DONE

@@ -2,79 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
-import os
-import resource
-import time
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from connector.cli import show
 from connector.cli.session import Common, read_settings
+from connector.cli_run.serving import inside, serve
 from connector.errors import SettingsError
 
 if TYPE_CHECKING:
-    import ssl
-
     from connector.settings import Settings
 
-DESCRIPTORS = 65_536  # of a connector that may have as many
 SHOWN_CHARACTERS = 80  # of a name that nobody has
 
 
 def run(*, common: Common | None = None) -> None:
     """Run the connector until SIGTERM or Ctrl-C; SIGHUP reads registry, keys and settings again."""
-    common = common or Common()
-    settings = read_settings(common, look_at_files=True, contents=_mistakes)
-    with loading():
-        from connector import app
-
-    _open_as_many_files_as_may_be()
-    app.run(settings, path=common.config, environ=dict(os.environ))
-
-
-def _open_as_many_files_as_may_be() -> None:
-    """Systems begin with 1,024 descriptors for the sake of select(2), which nobody here calls, and let a process have more that asks: each
-    connection and each log that is open holds some."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if most > soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """For the imports of a process that has just begun: two fifths of its start are theirs.
-
-    What is imported stays, and looking for garbage among it again and again takes a tenth of a start; `app.serve` looks once, when it is
-    ready. And aiohttp makes two TLS contexts as it is imported, into each of which it reads all authorities of the system, which takes
-    another tenth: nobody here dials with them (`adapters_streams.dialled.client_tls`), and without authorities they believe nobody.
-    """
-    import ssl  # not for those who only ask for help
-
-    gc.disable()
-    ssl.SSLContext.set_default_verify_paths = _none_read  # type: ignore[assignment]  # which it inherits
-    try:
-        yield
-    finally:
-        del ssl.SSLContext.set_default_verify_paths
-        gc.freeze()
-        gc.enable()
-
-
-def _none_read(_context: ssl.SSLContext) -> None:
-    pass
+    serve((common or Common()).config)
 
 
 def check(*, common: Common | None = None) -> None:
     """Check the settings, keys, certificates and the registry, and report every mistake."""
     common = common or Common()
-    settings = read_settings(common, look_at_files=True, contents=_mistakes)
-    if mistakes := _mistakes(settings, frozenset()) or (*_outdated(settings), *_unknown(settings)):
+    settings = read_settings(common, look_at_files=True, contents=inside)
+    if mistakes := inside(settings, frozenset()) or (*_outdated(settings), *_unknown(settings)):
         raise SettingsError(f"the settings at `{common.config}` cannot work", mistakes)
     if common.json:
         show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": []})
@@ -122,11 +75,3 @@ def _unknown(settings: Settings) -> tuple[str, ...]:
     return tuple(
         f"`catalog.nested` names `{name[:SHOWN_CHARACTERS]}`, which is no participant of the registry; {remedy}" for name in strange
     )
-
-
-def _mistakes(settings: Settings, spoken: Set[str]) -> tuple[str, ...]:
-    """What only reading the files can tell."""
-    with loading():
-        from connector.app_settings import mistakes
-
-    return mistakes(settings, spoken, time.time())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
 
+from connector.cli_run.serving import SETTINGS_FILE, SETTINGS_VARIABLE
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 class Common:
     """Options of every command."""
 
-    config: Annotated[Path, Parameter(env_var="QIAO_CONFIG", help="settings of the own connector")] = Path("connector.toml")
+    config: Annotated[Path, Parameter(env_var=SETTINGS_VARIABLE, help="settings of the own connector")] = Path(SETTINGS_FILE)
     token_file: Annotated[
         Path | None, Parameter(help="file with the admin token; without it QIAO_TOKEN, then `admin-token` beside the settings")
     ] = None

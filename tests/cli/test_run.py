@@ -1,7 +1,6 @@
 """`connector run`, `check`, `demo`: what they hand over, and what they find before."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -143,35 +142,3 @@ def test_the_demo_gets_its_option_and_gives_its_exit_code(
     monkeypatch.setitem(sys.modules, "connector.cli.demo", demo)
     assert command("demo", *arguments).code == 3
     assert given == [keep]
-
-
-LOADED = """
-import gc, ssl
-from connector.cli.run import loading
-before = ssl.create_default_context().cert_store_stats()
-with loading():
-    off = not gc.isenabled()
-    import aiohttp.connector as library
-theirs = [each.cert_store_stats()["x509"] for each in (library._SSL_CONTEXT_VERIFIED, library._SSL_CONTEXT_UNVERIFIED)]
-assert (theirs, library._SSL_CONTEXT_VERIFIED.verify_mode) == ([0, 0], ssl.CERT_REQUIRED), "what nobody uses believes nobody"
-assert ssl.create_default_context().cert_store_stats() == before, "and what is made from then on believes whom the system does"
-assert (off, gc.isenabled(), gc.get_freeze_count() > 0) == (True, True, True)
-"""
-
-
-def test_a_start_spends_no_time_on_garbage_and_on_authorities_for_nobody():
-    subprocess.run([sys.executable, "-c", LOADED], check=True)
-
-
-FEW = """
-import resource
-from connector.cli.run import _open_as_many_files_as_may_be
-for hard in (4096, 256):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    _open_as_many_files_as_may_be()
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-"""
-
-
-def test_a_connector_may_open_as_many_files_as_its_system_lets_it():
-    subprocess.run([sys.executable, "-c", FEW], check=True)

@@ -1,0 +1,1 @@
+"""`connector run` itself, and how every command ends."""
