@@ -55,7 +55,7 @@ format: $(READY) ## lets ruff put the code in order
 
 lock: $(READY)   ## resolves the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		pyproject.toml -o requirements.txt
+		--extra lanes pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 		--extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 

@@ -11,9 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PRODUCT = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["lanes"]]
 LOCKS = {
-    "requirements.txt": PROJECT["dependencies"],
-    "requirements-dev.txt": [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["demo"], *PROJECT["optional-dependencies"]["dev"]],
+    "requirements.txt": PRODUCT,
+    "requirements-dev.txt": [*PRODUCT, *PROJECT["optional-dependencies"]["demo"], *PROJECT["optional-dependencies"]["dev"]],
 }
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 

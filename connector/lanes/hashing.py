@@ -1,0 +1,191 @@
+"""Leaf hashes of many leaves, by whatever is fastest here: hashlib, or the lanes of vector registers.
+
+Once so much was hashed that it is worth it, a kernel is compiled in a process of its own, compared with hashlib, and timed against it;
+nobody waits for that, and until then, and wherever it comes to nothing, hashlib does all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import Gauge
+
+import connector
+from connector import telemetry
+from connector.merkle.tree import leaf_hash
+
+if TYPE_CHECKING:
+    from connector.lanes.machine import Data, Kernel
+
+COMPILER: Final = "connector.lanes.compiling"
+COMPILE_SECONDS: Final = 120  # on a machine that has much else to do; nobody waits
+WORTH_BYTES: Final = 64 << 20  # what hashlib does in the time of a core that compiling takes
+LEAF_BYTES_MIN: Final = 4096  # of a leaf that lanes take up: below, what Python does for it takes longer
+CPUINFO: Final = Path("/proc/cpuinfo")
+WIDE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+TIMED_BYTES, TIMES = 32 << 10, 5  # of each leaf that both are timed by
+# Lengths around each border: of the first block, of the last one, and of the room for the padding.
+TRIED_BYTES: Final = (0, 1, 54, 55, 62, 63, 64, 117, 118, 119, 127, 4096)
+
+IN_USE = Gauge("qiao_hashing_lanes", "Leaves that are hashed at a time in vector registers; 0: by hashlib", registry=telemetry.registry)
+
+
+class Unused(Exception):
+    """hashlib does all, and why."""
+
+
+def lanes_of(flags: Iterable[str]) -> int:
+    """How many lanes are worth a kernel on an x86 processor with these flags, as Linux names them. Raises Unused."""
+    has = frozenset(flags)
+    if has >= WIDE:
+        return 16
+    if "sha_ni" in has:
+        raise Unused("the processor has instructions for SHA-256")
+    if "avx2" not in has:
+        raise Unused("the processor has no vectors of 256 bits")
+    return 8
+
+
+def made() -> Kernel:
+    """The kernel for this machine, compiled now. Raises Unused, and Forbidden of `machine`."""
+    try:
+        lines = CPUINFO.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise Unused(f"the system does not say what the processor can do: {error.strerror}") from None
+    lanes = lanes_of(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+    if find_spec("llvmlite") is None:
+        raise Unused("llvmlite is not installed")
+    from connector.lanes import kernel, machine
+
+    machine.executable(b"\0")  # before all that work
+    environment = {"PYTHONPATH": str(Path(connector.__file__).parent.parent), "LC_ALL": "C.UTF-8"}  # no settings, no secrets
+    environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+    command = (sys.executable, "-P", "-s", "-m", COMPILER)
+    run = partial(subprocess.run, command, capture_output=True, env=environment, timeout=COMPILE_SECONDS, check=False)
+    try:
+        done = run(input=kernel.text(lanes).encode())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unused(f"the compiler cannot be run: {error}") from None
+    if done.returncode:
+        raise Unused(f"the compiler ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-200:]}")
+    return machine.Kernel(done.stdout, lanes)
+
+
+def check(kernel: Kernel) -> None:
+    """Compare it with hashlib, each lane with other data. Raises Unused."""
+    data = os.urandom(kernel.lanes + max(TRIED_BYTES))
+    for length in TRIED_BYTES:
+        if kernel.leaf_hashes(data, range(kernel.lanes), length) != [leaf_hash(data[n : n + length]) for n in range(kernel.lanes)]:
+            raise Unused(f"the kernel has hashed {length} bytes wrongly")
+
+
+def timed(kernel: Kernel, clock: Callable[[], int] = time.thread_time_ns) -> int:
+    """From how many leaves on all lanes together take less time than hashlib does. Raises Unused if hashlib is always faster."""
+    data = bytes(kernel.lanes * TIMED_BYTES)
+    firsts = range(0, len(data), TIMED_BYTES)
+    views = [memoryview(data)[first : first + TIMED_BYTES] for first in firsts]
+    lanes, one = [], []
+    for _ in range(TIMES):
+        begun = clock()
+        kernel.leaf_hashes(data, firsts, TIMED_BYTES)
+        between = clock()
+        for view in views:
+            leaf_hash(view)
+        lanes.append(between - begun)
+        one.append(clock() - between)
+    least = kernel.lanes * min(lanes) // min(one) + 1
+    if least > kernel.lanes:
+        raise Unused("hashlib is faster")
+    return least
+
+
+class LeafHashing:
+    """`make` gives a kernel, in a thread, once `worth_bytes` were hashed without. `settled` is set when there is nothing to come."""
+
+    def __init__(self, make: Callable[[], Kernel], worth_bytes: int = WORTH_BYTES, time: Callable[[Kernel], int] = timed) -> None:
+        self._make, self._left, self._timed = make, worth_bytes, time
+        self._lock = threading.Lock()
+        self._begun = False
+        self._using: tuple[Kernel, int] | None = None
+        self.settled = threading.Event()
+
+    @property
+    def lanes(self) -> int:
+        """How many leaves are hashed at a time: 1 by hashlib."""
+        return self._using[0].lanes if self._using is not None else 1
+
+    def leaf_hashes(self, data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The leaf hash (RFC 6962, 2.1) of each [from, to) of `data`."""
+        if self._using is None:
+            if not self._begun:
+                self._count(sum(end - first for first, end in spans))
+            return _by_hashlib(data, spans)
+        kernel, least = self._using
+        if len(spans) < least:
+            return _by_hashlib(data, spans)
+        alike: dict[int, list[int]] = {}
+        for number, (first, end) in enumerate(spans):
+            alike.setdefault(end - first, []).append(number)
+        hashes = dict[int, bytes]()
+        for length, numbers in alike.items():
+            for at in range(0, len(numbers), kernel.lanes):
+                some = numbers[at : at + kernel.lanes]
+                if len(some) >= least and length >= LEAF_BYTES_MIN:
+                    found = kernel.leaf_hashes(data, [spans[number][0] for number in some], length)
+                else:
+                    found = _by_hashlib(data, [spans[number] for number in some])
+                hashes.update(zip(some, found, strict=True))
+        return [hashes[number] for number in range(len(spans))]
+
+    def _count(self, more_bytes: int) -> None:
+        with self._lock:
+            self._left -= more_bytes
+            if self._begun or self._left > 0:
+                return
+            self._begun = True
+        try:
+            threading.Thread(target=self._settle, name="lanes", daemon=True).start()
+        except RuntimeError:  # the system starts no more threads
+            telemetry.log.warning("leaves are hashed one by one", reason="there is no thread for more")
+            self.settled.set()
+
+    def _settle(self) -> None:
+        from connector.lanes.machine import Forbidden
+
+        try:
+            kernel = self._make()
+            check(kernel)
+            least = self._timed(kernel)
+        except (Unused, Forbidden) as unused:
+            telemetry.log.info("leaves are hashed one by one", reason=str(unused))
+        except Exception as error:  # a defect: hashlib goes on
+            telemetry.log.error("leaves are hashed one by one", exc_info=error)
+        else:
+            self._using = kernel, least
+            IN_USE.set(kernel.lanes)
+            telemetry.log.info("leaves are hashed many at a time", lanes=kernel.lanes, from_leaves=least)
+        self.settled.set()
+
+
+def _by_hashlib(data: Data, spans: Iterable[tuple[int, int]]) -> list[bytes]:
+    view = memoryview(data)
+    return [leaf_hash(view[first:end]) for first, end in spans]
+
+
+def spans_of(length: int, leaf_bytes: int) -> list[tuple[int, int]]:
+    """A length of data as leaves, the last of them shorter."""
+    return [(first, min(first + leaf_bytes, length)) for first in range(0, length, leaf_bytes)]
+
+
+# One for each process: a compiled kernel is good for all that is hashed in it.
+HASHING: Final = LeafHashing(made)
+leaf_hashes = HASHING.leaf_hashes

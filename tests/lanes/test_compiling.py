@@ -1,0 +1,45 @@
+"""The process that compiles: what comes out of it, and what it says when nothing does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connector.lanes import compiling, hashing
+from tests.lanes.compiled import code_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def ran(text: str, *, before: str = "") -> subprocess.CompletedProcess[str]:
+    program = f"import sys\n{before}\nfrom connector.lanes import compiling\nsys.exit(compiling.main())"
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, input=text, capture_output=True, text=True, check=False, timeout=50)
+
+
+def test_code_comes_out_that_refers_to_nothing():
+    code = code_of(16)
+    assert len(code) > 4_000
+    assert len(code) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "says"),
+    [
+        ("this is no module", "", "LLVM refuses the kernel"),
+        ("@k = constant i32 7\ndefine i32 @f() {\n%v = load i32, ptr @k\nret i32 %v\n}", "", "refers to something beside itself"),
+        ("declare void @g()\ndefine void @f() {\ncall void @g()\nret void\n}", "", "refers to something beside itself"),
+        ("", "", "refers to something beside itself"),
+        ("define void @f() {\nret void\n}", "sys.modules['llvmlite'] = None", "llvmlite cannot be used"),
+    ],
+    ids=["no text", "a constant", "a function of others", "nothing", "no library"],
+)
+def test_what_cannot_be_put_anywhere_is_refused_with_a_reason(text: str, before: str, says: str):
+    done = ran(text, before=before)
+    assert done.returncode == compiling.REFUSED
+    assert says in done.stderr
+    assert not done.stdout
+
+
+def test_it_is_the_program_that_is_called():
+    assert compiling.__name__ == hashing.COMPILER

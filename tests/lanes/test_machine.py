@@ -1,0 +1,62 @@
+"""A kernel in this process hashes as hashlib does, any number of leaves of any length from anywhere, and runs only where it may."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from connector.lanes.machine import executable
+from connector.merkle.tree import leaf_hash
+from tests.lanes.compiled import kernel_of
+
+ROOT = Path(__file__).parents[2]
+DATA = b"".join(hashlib.sha512(n.to_bytes(2, "big")).digest() for n in range(256))  # 16 KiB without any repetition
+LENGTHS = st.sampled_from([0, 1, 54, 55, 56, 62, 63, 64, 65, 118, 119, 126, 127, 128, 4096]) | st.integers(0, 2000)
+PLACES = st.lists(st.integers(0, len(DATA) - 4096), min_size=1, max_size=16)
+KINDS = [bytes, bytearray, memoryview, lambda data: memoryview(b"..." + data)[3:]]
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+@settings(max_examples=60)
+@given(length=LENGTHS, firsts=PLACES, kind=st.sampled_from(KINDS))
+@example(length=63, firsts=list(range(16)), kind=bytes)
+@example(length=0, firsts=[0], kind=bytes)
+def test_it_is_hashlib(lanes: int, length: int, firsts: list[int], kind: type[bytes]):
+    some = firsts[:lanes]
+    assert kernel_of(lanes).leaf_hashes(kind(DATA), some, length) == [leaf_hash(DATA[at : at + length]) for at in some]
+
+
+@pytest.mark.parametrize(("firsts", "length"), [([], 1), ([0] * 17, 1), ([-1], 1), ([len(DATA)], 1), ([0, 1], len(DATA))])
+def test_no_byte_outside_of_the_data_is_read(firsts: list[int], length: int):
+    with pytest.raises(ValueError, match="are not in"):
+        kernel_of(16).leaf_hashes(DATA, firsts, length)
+
+
+def test_data_may_be_let_go_of_afterwards():
+    data = bytearray(DATA)
+    kernel_of(16).leaf_hashes(data, [0], 100)
+    data.clear()  # raises BufferError while anybody has a hold of it
+
+
+def test_code_cannot_be_written_any_more():
+    memory = executable(b"\xc3")
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    assert not [line for line in lines if "rwx" in line.split()[1]]
+    assert memory[:1] == b"\xc3"
+
+
+def test_a_system_that_forbids_it_is_told_apart_and_nothing_ends():
+    """As systemd's MemoryDenyWriteExecute does it: from now on no memory of this process becomes executable (PR_SET_MDWE, Linux 6.3)."""
+    program = (
+        "import ctypes, sys\nfrom connector.lanes.machine import Forbidden, executable\n"
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\n"
+        "try: executable(b'\\xc3')\nexcept Forbidden as forbidden: print(forbidden)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=50)
+    if done.returncode == 77:
+        pytest.skip("this kernel cannot forbid it")
+    assert done.stdout.startswith("the system does not let memory be executed: "), done.stderr
