@@ -30,6 +30,7 @@
     ├── RangeNotSatisfiable        a range outside of what there is
     ├── SourceFailed               the data behind a dataset cannot be read, or has changed
     ├── SinkFailed                 the file that data should go to cannot be written
+    │   └── DescriptorsShort       as many files and connections are open as may be; some will be let go
     ├── SettingsError              settings that cannot work; carries all findings
     └── StoreError                 the store cannot be used (newer schema, broken disk)
 
@@ -222,6 +223,10 @@ class SinkFailed(ConnectorError):
         self.full = full
 
 
+class DescriptorsShort(SinkFailed):
+    """This process, or its machine, has as many files and connections open as it may. Nothing is said of the disk by that."""
+
+
 class SettingsError(ConnectorError):
     """Settings that cannot work. `reasons` hold every finding: field, what is wrong, what would be right."""
 
@@ -261,6 +266,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     RangeNotSatisfiable: (416, "range-not-satisfiable"),
     SourceFailed: (502, "source-failed"),
     SinkFailed: (507, "sink-failed"),
+    DescriptorsShort: (503, "descriptors-short"),
     SettingsError: (422, "settings"),  # while running: what a reload was to take
     StoreError: (503, "store"),
 }
@@ -281,6 +287,7 @@ TOLD: dict[type[ConnectorError], str] = {
     EgressDenied: "this connector does not dial the address that it would need for the answer",
     SourceFailed: "the data behind this transfer cannot be read now; the provider has to look after it",
     SinkFailed: "this connector cannot write what it would have to write; its operator has to look after it",
+    DescriptorsShort: "this connector has more open at present than it may; try again later",
     SettingsError: "this connector is not set up for this request; its operator has to look after it",
     StoreError: "this connector cannot use its store now; try again later",
 }

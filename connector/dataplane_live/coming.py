@@ -15,11 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from connector import telemetry
+from connector.errors import DescriptorsShort
 from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import Records
 
 HOP_BYTES: Final = 1024 * 1024  # sealed in a thread at once: below, the way there and back costs more than the hashing
 LINGER_SECONDS: Final = 0.01  # that more than a chunk waits for more of a hop
+PAUSE_SECONDS: Final = 0.2  # before what found no descriptor is written again
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,18 @@ class Coming:
         self._ended = self._lingers = False
 
     def take(self, batch: Records) -> None:
-        """Take what comes in the source's thread. Raises what `seal` does."""
+        """Take what comes in the source's thread. Raises what `seal` does; where that lacks descriptors, the event loop seals it."""
         with self._lock:
             if not self._closed:
                 self._keep(batch)
                 if self._kept_bytes >= HOP_BYTES and not self._taken:
                     found = self._all_kept(sealed=True)
-                    self._seal(found.data, found.position)
-                    self._sealed.append(found)
+                    try:
+                        self._seal(found.data, found.position)
+                    except DescriptorsShort:
+                        self._kept, self._kept_bytes = [found.data], len(found.data)
+                    else:
+                        self._sealed.append(found)
 
     async def fill(self, batches: AsyncGenerator[Records, None]) -> None:
         """Take what comes up to its end, at most a hop ahead. Raises what `batches` does; what came before is not lost by that."""
@@ -154,3 +161,19 @@ async def to_its_end(work: asyncio.Future[Any]) -> None:
                 await asyncio.wait([work])
         work.exception()  # nobody asks for it any more
         raise
+
+
+async def written(write: Callable[[], None], *, beside: bool) -> None:
+    """Have it written, in a thread (`beside`) or at once. Its source need not be able to send it again: so descriptors are waited for,
+    which others will let go. Raises what `write` does else."""
+    told = False
+    while True:
+        try:
+            if beside:
+                return await to_its_end(asyncio.ensure_future(asyncio.to_thread(write)))
+            return write()
+        except DescriptorsShort as error:
+            if not told:
+                telemetry.log.warning("live data wait for a descriptor", reason=error.message)
+            told = True
+        await asyncio.sleep(PAUSE_SECONDS)

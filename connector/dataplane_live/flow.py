@@ -16,15 +16,16 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from time import monotonic, time
 from typing import Final
 
 from connector import telemetry
-from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, to_its_end
+from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, to_its_end, written
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import broken, mend
-from connector.dataplane_live.sealing import at_most, sealed
+from connector.dataplane_live.sealing import at_most, sealed, staged
 from connector.dataplane_live.spool import Spool
 from connector.dataplane_live.taking import Taking
 from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
@@ -74,7 +75,7 @@ class Flow:
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.taking = taking or Taking(log)
         self._has_come = log.end > 0
-        self._stopped = False
+        self._stopped = self._closed = False
         self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
         self.free = 0 if log.torn else spool.first  # what lies before is needed no more
@@ -99,6 +100,11 @@ class Flow:
         """Whether the source is not followed any more, or not yet again, and cannot go on: a thread of it may have sealed some, and was
         stopped then. Its log only has to be concluded, by `start`."""
         return bool(self._has_come or self.log.end) and not (self.goes_on or self.log.over or self.runs)
+
+    @property
+    def busy(self) -> bool:
+        """Whether what was lost is looked for just now."""
+        return self._mending.locked()
 
     @property
     def _spooled(self) -> int:
@@ -137,7 +143,7 @@ class Flow:
         async with self._mending:
             if self.log.torn:
                 try:
-                    await mend(self.log, self.spool, self._source, self._staged, needed)
+                    await mend(self.log, self.spool, self._source, partial(staged, self.stages), needed)
                 except Withdrawn:
                     if self.goes_on:
                         raise
@@ -150,7 +156,8 @@ class Flow:
                 self.log.mended()
 
     async def close(self) -> None:
-        """Let go of the source."""
+        """Let go of the source. Whoever has this flow still is to ask for the one in its place."""
+        self._closed = True
         await self._source.close()
 
     def release(self, offset: int) -> None:
@@ -167,6 +174,8 @@ class Flow:
     def heard(self, stored: Metered) -> None:
         """What the account of the transfer says: what its consumer has signed for from the start on is needed no more; of one that signs
         nothing, what has left. It may say so only now, after a start: no time for the rest begins with that."""
+        if self._closed:
+            return  # its files are those of another flow, or will be
         ago_seconds = max(0.0, time() - stored.updated)
         if not stored.sequence:
             for first, end in stored.sent:
@@ -193,13 +202,17 @@ class Flow:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Around a reader: the source is followed for him, and goes on to be while he is away, as long as there is room."""
+        """Around a reader: the source is followed for him, and goes on to be while he is away, as long as there is room, and the log does
+        not rest. Raises SourceFailed if it has been let go since he asked for it."""
+        if self._closed:
+            raise SourceFailed("the log was let go, as nobody had read it; ask for it again")
         self.taking.readers += 1
         self.start()
         try:
             yield
         finally:
             self.taking.readers -= 1
+            self.taking.asked_at = monotonic()
             self.taking.news.set()
             self.let_go()
 
@@ -326,24 +339,16 @@ class Flow:
 
     async def _seal(self, due: Due) -> None:
         self._has_come = True
-        data = due.data if due.sealed else await self._staged(due.data)
+        data = due.data if due.sealed else await staged(self.stages, due.data)
         await self._wait_for_room(len(data))
         if not data:
             return
-        if len(data) >= HOP_BYTES and not due.sealed:
-            await to_its_end(asyncio.ensure_future(asyncio.to_thread(self._write, data, due.position)))
-        elif not due.sealed:
-            self._write(data, due.position)
+        if not due.sealed:
+            await written(partial(self._write, data, due.position), beside=len(data) >= HOP_BYTES)
         self.log.show()
         self._recent.append((self.log.end - len(data), data))
         async with self._news:
             self._news.notify_all()
-
-    async def _staged(self, data: bytes) -> bytes:
-        """What leaves of some whole records."""
-        for stage in self.stages:
-            data = b"".join([piece async for piece in stage.run(_once(data))])
-        return data
 
     def _write(self, data: bytes, position: str | None) -> None:
         leaf_bytes = at_most(self._leaf_bytes, self.log.end)
@@ -391,7 +396,3 @@ class Flow:
             self.signed, self._signed_at = self.log.synced, monotonic()
             self._news.notify_all()
         self.taking.moved.set()
-
-
-async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
-    yield data

@@ -21,14 +21,16 @@ import os
 import struct
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from shutil import rmtree
+from threading import Lock
 from typing import Final, Self
 
 from connector.dataplane_live.ending import Ending, read_ending, write_ending
-from connector.dataplane_live.marks import MODE, Marks, Point, Unflushed, entry, flush, read_entry, sync, write
+from connector.dataplane_live.life import CLOSED, DOUBTED, LIFE_FILE, doubt, said, say
+from connector.dataplane_live.marks import MODE, SCARCE, Marks, Point, Unflushed, entry, failed, flush, read_entry, sync, unwritten, write
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at
 from connector.metering import credit, live
@@ -45,9 +47,8 @@ MARK: Final = 1 << 63  # in the sum of records: a batch ends here
 TILE_HASHES: Final = 256
 TILE_LEVELS: Final = 8
 SLOT_BYTES: Final = 4096
-ROWS_FILE, POSITION_FILE, LIFE_FILE = "leaves", "position", "life"
+ROWS_FILE, POSITION_FILE = "leaves", "position"
 TAIL: Final = 512  # leaves of which it is known where they end: those that come, and are sent and acknowledged now
-CLOSED, DOUBTED = "closed", " doubted"  # the second one behind the name of the life
 REFUSED: Final = "it has refused to keep what was written, and says so only once"
 
 Sums = tuple[int, int]
@@ -64,6 +65,7 @@ class Growing:
     def __init__(self, folder: Path, life: str) -> None:
         self._folder, self._life = folder, life
         self.lost = self.broken = False
+        self._closing = Lock()  # a number that is closed under who reads by it is the next file's
         with ExitStack() as opened:  # a disk that fails is asked again and again
             self._open(opened, folder, life)
             self._opened = opened.pop_all()
@@ -77,12 +79,12 @@ class Growing:
             self._marks = Marks(folder)
             opened.callback(self._marks.close)
             self.over: Ending | None = read_ending(folder)
-            self.torn = (said := (folder / LIFE_FILE).read_text()) not in (CLOSED, life)
-            if said == life + DOUBTED:
-                self._life = said
+            self.torn = (found := said(folder, life)) not in (CLOSED, life)
+            if found == life + DOUBTED:
+                self._life = found
                 self._marks.again()
         except OSError as error:
-            raise SinkFailed(f"the content log in `{folder}` cannot be read: {error.strerror}") from None
+            raise failed(f"the content log in `{folder}` cannot be read", error) from None
         head = os.pread(self._rows, HEAD_BYTES, 0)
         magic, length = HEAD.unpack_from(head)
         if magic != MAGIC:
@@ -122,7 +124,7 @@ class Growing:
                 sync(path)
         except OSError as error:
             rmtree(folder, ignore_errors=True)  # or whoever comes next would take what may not be on the disk for a log
-            raise SinkFailed(f"no content log can be made in `{folder}`: {error.strerror}; look after that disk") from None
+            raise failed(f"no content log can be made in `{folder}`", error) from None
         return cls(folder, life)
 
     @property
@@ -154,12 +156,8 @@ class Growing:
     def doubt(self) -> None:
         """What can be read of the log, or of its data, may not be on the disk: this object makes nothing durable any more, and whoever
         opens it again goes on with what was before."""
-        self.broken, life = True, self._folder / LIFE_FILE
-        try:
-            life.write_text(self._life.removesuffix(DOUBTED) + DOUBTED)
-        except OSError:
-            with suppress(OSError):  # of a disk that does not even do that nobody opens it for writing
-                life.unlink()
+        self.broken = True
+        doubt(self._folder, self._life)
 
     def point(self, leaf: int) -> Point:
         """The last place up to this leaf from which the source can be asked again: (leaves before it, position)."""
@@ -288,8 +286,9 @@ class Growing:
             if durable:
                 self.finish()
         finally:
-            self._opened.close()
-            self._rows = self._slots = -1
+            with self._closing:
+                self._rows = self._slots = -1
+                self._opened.close()
 
     def finish(self) -> None:
         """Say that it was closed, once everything is on the disk. Nothing is written after that. Raises OSError, SinkFailed."""
@@ -301,10 +300,10 @@ class Growing:
                 os.fsync(descriptor)
             sync(self._folder)  # the files of the spool have their names there
             if not self._life.endswith(DOUBTED):
-                (self._folder / LIFE_FILE).write_text(CLOSED)
-                sync(self._folder / LIFE_FILE)
-        except OSError:
-            self.doubt()
+                say(self._folder, CLOSED)
+        except OSError as error:
+            if error.errno not in SCARCE:  # nobody has asked the disk
+                self.doubt()
             raise
 
     def _demand_whole(self) -> None:
@@ -314,8 +313,7 @@ class Growing:
     def _live(self) -> None:
         """Say that it is open in this life of the machine, before anything is written: after a loss of power it is not taken for closed."""
         try:
-            (self._folder / LIFE_FILE).write_text(self._life)
-            sync(self._folder / LIFE_FILE)
+            say(self._folder, self._life)
         except OSError as error:
             raise unwritten(self._folder, error) from None
 
@@ -354,13 +352,14 @@ class Growing:
 
     def _bytes(self, count: int, leaf: int) -> bytes:
         """Of a log that was let go, which its account outlives, from a file that is opened for this. Raises SinkFailed."""
-        if self._rows >= 0:
-            return os.pread(self._rows, count, HEAD_BYTES + leaf * ROW.size)
+        with self._closing:
+            if self._rows >= 0:
+                return os.pread(self._rows, count, HEAD_BYTES + leaf * ROW.size)
         try:
             with (self._folder / ROWS_FILE).open("rb", buffering=0) as rows:
                 return os.pread(rows.fileno(), count, HEAD_BYTES + leaf * ROW.size)
         except OSError as error:
-            raise SinkFailed(f"the content log in `{self._folder}` cannot be read: {error.strerror}") from None
+            raise failed(f"the content log in `{self._folder}` cannot be read", error) from None
 
     def _leaf_at(self, offset: int) -> int:
         """The leaf that has this byte; the one to come if it is behind the end."""
@@ -392,8 +391,3 @@ class Growing:
     def _folded(self, level: int, first: int, count: int) -> bytes:
         found = self.hashes(level, first, count)
         return Frontier().extend(found[at : at + HASH_BYTES] for at in range(0, len(found), HASH_BYTES)).root
-
-
-def unwritten(folder: Path, error: OSError) -> SinkFailed:
-    """What is said of a disk that does not take a log."""
-    return SinkFailed(f"the content log in `{folder}` cannot be written: {error.strerror}; look after that disk")

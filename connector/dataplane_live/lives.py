@@ -13,10 +13,11 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from time import monotonic
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -26,11 +27,13 @@ from connector.dataplane_accounts.account import same, signs
 from connector.dataplane_live.ending import Ending, Nowhere
 from connector.dataplane_live.finishing import Complete, Finishing, Over
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
-from connector.dataplane_live.growing import Growing, unwritten
-from connector.dataplane_live.marks import sync
+from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.life import this_life
+from connector.dataplane_live.marks import SCARCE, sync, unwritten
 from connector.dataplane_live.mending import broken
 from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest, Rests, withheld_since
-from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
+from connector.dataplane_live.resting import Resting, may_rest
+from connector.dataplane_live.spool import SEGMENT_BYTES, Spool, emptied
 from connector.dataplane_live.taking import Taking
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
@@ -42,7 +45,6 @@ from connector.ports.live import LiveSource, LiveSources, unit_of
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 
-BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
 # In the first leaves of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
 COUNTED_BYTES: Final = 1024
@@ -69,13 +71,14 @@ class Lives:
     ) -> None:
         self._folder, self._kinds, self._cut, self._finishing = folder, kinds, cut, Finishing(over, complete)
         self.spool_bytes, self._wait_seconds, self._rests = spool_bytes, wait_seconds, Rests(untaken_seconds)
-        self._life = life or _life()
+        self._life = life or this_life()
         self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(f"`{folder}` cannot be used for live data: {error.strerror}; name a directory of ours") from error
         self._flows: dict[str, Flow] = {}
+        self._resting = Resting(self._flows, self._rest)
         self._addresses: dict[str, Mapping[str, Any]] = {}
         self._ends: dict[str, asyncio.Task[None]] = {}
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # as long as somebody waits
@@ -117,6 +120,7 @@ class Lives:
                 self._addresses[transfer] = permit.source
             else:
                 self.admit(False)
+            known.taking.asked_at = monotonic()
         return known
 
     @asynccontextmanager
@@ -132,6 +136,7 @@ class Lives:
 
     def _enter(self, transfer: str, flow: Flow) -> Flow:
         self._flows[transfer] = flow
+        self._resting.look()
         self._see_to(transfer, self._conclude(transfer, flow))
         if flow.was_left:
             flow.start()
@@ -164,8 +169,8 @@ class Lives:
             log = Growing(folder, self._life)
             try:
                 yield log
-            finally:
-                log.close(durable=True)
+            finally:  # who has opened it meanwhile writes to it
+                log.close(durable=transfer not in self._flows and transfer not in self._meanwhile)
 
     async def _open(self, permit: Permit, known: Flow | None) -> Flow:
         """A flow in place of the one that is `known`, whose end is seen to as long as there is no other."""
@@ -232,6 +237,8 @@ class Lives:
                 if flow is not None and record.meant != State.STARTED:
                     self._stopped.add(record.pid)
                     self._beside_it(self._end(record.pid, flow, final=record.final), "live transfer")
+                elif record.final and record.pid not in self._meanwhile and (folder := self._place(record.pid)).exists():
+                    self._beside_it(emptied([folder]), "live transfer")
 
     def _over(self, transfer: str, state: str) -> None:
         self._finals[transfer] = state
@@ -273,7 +280,7 @@ class Lives:
         """Remove what is left of transfers that are not stored any more; returns how many. And begin to see to the end of those that
         nothing more will come of, whether somebody asks for them or not. At a start, which does not wait for the latter: each log is
         opened, and that waits for the disk."""
-        removed = 0
+        removed, over = 0, list[Path]()
         for folder in tuple(self._folder.iterdir()):
             try:
                 transfer = (folder / NAME_FILE).read_text()
@@ -283,8 +290,9 @@ class Lives:
             if process is None:
                 await asyncio.to_thread(rmtree, folder, ignore_errors=True)
                 removed += 1
-            elif not process.final:
-                self._found.append((folder, transfer))
+            else:
+                over.append(folder) if process.final else self._found.append((folder, transfer))
+        self._beside_it(emptied(over), "live transfers over")
         self._beside_it(self._look_at_found(store), "live transfers found")
         return removed
 
@@ -329,6 +337,7 @@ class Lives:
     async def close(self) -> None:
         """Follow nothing any more, and make all of it outlive the machine."""
         self._found.clear()
+        await self._resting.close()
         while self._tasks:  # what one finds said meanwhile another one does
             await asyncio.gather(*self._tasks, return_exceptions=True)
         for transfer, flow in tuple(self._flows.items()):
@@ -346,6 +355,18 @@ class Lives:
         self._flows.pop(transfer, None)
         await self._let_go(transfer, flow)
 
+    async def _rest(self, transfer: str, flow: Flow, quiet_seconds: float) -> None:
+        async with self._turn(transfer):
+            if self._flows.get(transfer) is not flow or not may_rest(flow, quiet_seconds):
+                return
+            followed = flow.runs
+            await flow.stop()
+            if self._flows.get(transfer) is flow and may_rest(flow, quiet_seconds):
+                await self._close(transfer, flow)
+                telemetry.log.info("live transfer rests", transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)
+            elif followed and transfer not in self._stopped:  # somebody came, or its source has ended meanwhile
+                flow.start()
+
     async def _let_go(self, transfer: str, flow: Flow) -> None:
         """Close what is not followed any more. Who has its account reads the rows all the same."""
         self._addresses.pop(transfer, None)
@@ -354,7 +375,7 @@ class Lives:
             await asyncio.to_thread(flow.log.finish)
         except (OSError, SinkFailed) as error:
             telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error))
-            if isinstance(error, OSError):  # of the spool: the log knows itself what the disk has refused to keep of it
+            if isinstance(error, OSError) and error.errno not in SCARCE:  # of the spool: the log knows what its disk did not keep
                 flow.log.doubt()
         flow.log.close(durable=False)
         flow.spool.close()
@@ -376,10 +397,3 @@ def _begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:
         rmtree(folder, ignore_errors=True)
         raise unwritten(folder, error) from None
     return log
-
-
-def _life() -> str:
-    """What names the time since the machine started. Where nobody says it is another one each time: then nothing is taken up."""
-    with suppress(OSError):
-        return BOOT.read_text().strip()
-    return os.urandom(16).hex()

@@ -7,6 +7,7 @@ where nobody acknowledges anything, every other one is let go once there are man
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -14,10 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from connector.errors import DescriptorsShort, SinkFailed
+
 ENTRY: Final = struct.Struct(">IQH")  # CRC-32 of what follows, leaves, length of the position + 1, 0 for none
 MARKS_FILE: Final = "marks"
 MARKS_BYTES_MAX: Final = 256 * 1024
 MODE: Final = 0o600
+SCARCE: Final = (errno.EMFILE, errno.ENFILE)
 
 Point = tuple[int, str | None]
 
@@ -70,12 +74,14 @@ class Marks:
         part = self._folder / f"{MARKS_FILE}.part"
         part.write_bytes(content)
         part.chmod(MODE)
-        sync(part)
-        part.rename(self._folder / MARKS_FILE)
-        sync(self._folder)
-        descriptor = os.open(self._folder / MARKS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        os.dup2(descriptor, self._file, inheritable=False)
-        os.close(descriptor)
+        descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)  # before the old ones are gone: it may be one too many
+        try:
+            os.fsync(descriptor)
+            part.rename(self._folder / MARKS_FILE)
+            sync(self._folder)
+            os.dup2(descriptor, self._file, inheritable=False)
+        finally:
+            os.close(descriptor)
         self.points, self._size_bytes = kept, len(content)
 
 
@@ -95,6 +101,18 @@ def read_entry(data: bytes, at: int) -> Point | None:
     if len(data) < end or crc != zlib.crc32(data[at + 4 : end]):
         return None
     return leaves, data[at + ENTRY.size : end].decode() if length else None
+
+
+def unwritten(folder: Path, error: OSError) -> SinkFailed:
+    """What is said of a disk that does not take a log."""
+    return failed(f"the content log in `{folder}` cannot be written", error)
+
+
+def failed(what: str, error: OSError) -> SinkFailed:
+    """What is said of files that could not be used so: their disk is to blame, if there were descriptors for them."""
+    if error.errno in SCARCE:
+        return DescriptorsShort(f"{what}: {error.strerror}; let it have more (`ulimit -n`), or less open at once")
+    return SinkFailed(f"{what}: {error.strerror}; look after that disk")
 
 
 def write(descriptor: int, content: bytes | bytearray, at: int) -> None:

@@ -7,11 +7,12 @@ whatever else a core has to do. hashlib lets go of the interpreter's lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor, Future
 
 from connector.metering import live
 from connector.metering.content import CHUNK_BYTES, Leaf
+from connector.ports import Stage
 
 SHARE = 64  # of the data before it a leaf is one part at most, where leaves are to be small
 
@@ -50,3 +51,14 @@ def sealed(
     if other is not None and not other.cancel():
         other.result()
     return [leaves[number] for number in range(len(spans))]
+
+
+async def staged(stages: Sequence[Stage], data: bytes) -> bytes:
+    """What leaves of some whole records."""
+    for stage in stages:
+        data = b"".join([piece async for piece in stage.run(_once(data))])
+    return data
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data

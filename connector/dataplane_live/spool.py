@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from connector.dataplane_live.marks import sync
+from connector import telemetry
+from connector.dataplane_live.marks import failed, sync
 from connector.errors import SinkFailed, SourceFailed
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -56,12 +57,12 @@ class Spool:
         count = min(count, self._segment_bytes - within)
         if offset < self.first or self._emptied:
             raise SourceFailed("these bytes of the log were dropped, as they had been acknowledged, or the transfer is over")
-        descriptor, buffer = self._descriptor(number), bytearray(count)
-        with suppress(OSError):  # EAGAIN: not all in memory
-            if os.preadv(descriptor, [buffer], within, os.RWF_NOWAIT) == count:
-                return bytes(buffer)
-        own = os.dup(descriptor)  # the file may be dropped meanwhile, and the number be another's
         try:
+            descriptor, buffer = self._descriptor(number), bytearray(count)
+            with suppress(OSError):  # EAGAIN: not all in memory
+                if os.preadv(descriptor, [buffer], within, os.RWF_NOWAIT) == count:
+                    return bytes(buffer)
+            own = os.dup(descriptor)  # the file may be dropped meanwhile, and the number be another's
             found = await asyncio.shield(asyncio.to_thread(_read, own, count, within))
         except OSError as error:
             raise SourceFailed(f"the spool cannot be read: {error.strerror}") from None
@@ -117,10 +118,8 @@ class Spool:
         """Drop everything: nothing leaves any more."""
         self._emptied = True
         self.close()
-        self._mark.unlink(missing_ok=True)
         self._spare.clear()
-        for path in (*self._folder.glob(f"{PREFIX}*"), *self._folder.glob(f"{SPARE}*")):
-            path.unlink(missing_ok=True)
+        empty(self._folder)
 
     def sync(self) -> None:
         """Make it outlive a loss of power, with what another process has left; in a thread. What is dropped meanwhile need not. Raises
@@ -155,6 +154,21 @@ class Spool:
         return self._folder / f"{prefix}{number:012x}"
 
 
+def empty(folder: Path) -> None:
+    """Remove what is spooled in a folder, which nobody has open. Raises OSError."""
+    for path in (folder / MARK, *folder.glob(f"{PREFIX}*"), *folder.glob(f"{SPARE}*")):
+        path.unlink(missing_ok=True)
+
+
+async def emptied(folders: Sequence[Path]) -> None:
+    """Remove what is spooled of transfers that were over while nobody had their logs open."""
+    for folder in folders:
+        try:
+            await asyncio.to_thread(empty, folder)
+        except OSError as error:  # the next start tries it again
+            telemetry.log.warning("spool not emptied", folder=folder.name, reason=str(error))
+
+
 def _read(descriptor: int, count: int, offset: int) -> bytes:
     try:
         return os.pread(descriptor, count, offset)
@@ -163,4 +177,4 @@ def _read(descriptor: int, count: int, offset: int) -> bytes:
 
 
 def _failed(folder: Path, error: OSError) -> SinkFailed:
-    return SinkFailed(f"the spool in `{folder}` cannot be written: {error.strerror}; look after that disk")
+    return failed(f"the spool in `{folder}` cannot be written", error)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from time import monotonic
 from typing import Final
 
 from connector.dataplane.coverage import Coverage, add
@@ -32,6 +33,7 @@ class Taking:
         self.signs = False  # the consumer, who then says itself what it has
         self.means: Callable[[], bool] = lambda: False  # whether it is one who signs, though it has not yet
         self.readers, self.signed_bytes = 0, 0
+        self.asked_at = monotonic()  # when somebody last asked for the log, or read it
         self._asks = asyncio.Event()
         self.lost = False  # what it lacks, so that nobody is waited for
         self.news, self.moved = self.rest.news, asyncio.Event()  # of what is signed for; of what has left, or may be asked for

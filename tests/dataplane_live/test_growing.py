@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.dataplane_live import growing, marks
-from connector.dataplane_live.growing import HEAD_BYTES, LIFE_FILE, POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.dataplane_live.growing import HEAD_BYTES, POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.dataplane_live.life import LIFE_FILE
 from connector.dataplane_live.marks import MARKS_FILE
 from connector.errors import SinkFailed
 from connector.merkle.tree import consistency, root_of, verify_consistency
@@ -356,6 +357,18 @@ def test_a_log_that_could_not_be_closed_is_torn_for_whoever_opens_it(tmp_path: P
     log = Growing(tmp_path / "x", "life")
     assert log.torn
     log.close(durable=False)
+
+
+def test_a_log_of_which_nothing_could_be_said_but_that_it_is_doubted_is_torn_and_can_be_read(tmp_path: Path):
+    log = begun(tmp_path / "x", [(batch(2), "a")])
+    log.sync(log.unmarked, 1)
+    log.close(durable=False)
+    (tmp_path / "x" / LIFE_FILE).unlink()
+    log = Growing(tmp_path / "x", "life")
+    assert (log.torn, log.leaves) == (True, 3)
+    log.mended()
+    log.close(durable=True)
+    assert (tmp_path / "x" / LIFE_FILE).read_text() == "life doubted"
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -15,7 +15,8 @@ from connector import app
 from connector.dataplane.edr import read_address
 from connector.dataplane_live import taking
 from connector.dataplane_live.ending import Ending
-from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
+from connector.dataplane_live.growing import POSITION_FILE, ROWS_FILE
+from connector.dataplane_live.life import LIFE_FILE
 from connector.dataplane_live.lives import COUNTED_BYTES
 from connector.dataplane_live.sealing import at_most
 from connector.dataplane_live.spool import PREFIX

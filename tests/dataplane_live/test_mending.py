@@ -14,7 +14,8 @@ from connector.dataplane_live import flow as flows
 from connector.dataplane_live import mending
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import Flow
-from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.dataplane_live.growing import POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.dataplane_live.life import LIFE_FILE
 from connector.dataplane_live.mending import BROKEN
 from connector.dataplane_live.spool import PREFIX, Spool
 from connector.errors import SourceFailed, Withdrawn
