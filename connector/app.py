@@ -6,10 +6,11 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 import connector
 from connector import app_settings as parts
@@ -81,6 +82,7 @@ from connector.records import Agreement, Dataset, Evidence
 from connector.records.metering import Metered
 from connector.settings import Settings, load
 from connector.settings.live import taken
+from connector.values import replace
 from connector.vocabulary import read_profiles, read_vocabulary
 
 
@@ -97,16 +99,14 @@ class Automatic:
         return replace(proposed, delay_seconds=self.delay_seconds)
 
 
-@dataclass(slots=True)
-class Replaced:
+class Replaced(Struct):
     """What a caller brings instead of what the settings say: an identity layer, an approver."""
 
     identity: Identity | None = None
     approver: Approver | None = None
 
 
-@dataclass(slots=True)
-class Connector:
+class Connector(Struct):
     """A running connector. `settings` are those in force, `token_hash` is the SHA-256 of the admin token, `ports` are the
     listeners' real ports by name; `close` drains and ends it."""
 

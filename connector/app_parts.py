@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Sources, Store
 from connector.ports.live import LiveSources
 from connector.settings import Settings
+from connector.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+class Together(Value):
     """Routes that share a door."""
 
     parts: Sequence[Any]

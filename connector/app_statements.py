@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 from connector import telemetry
 from connector.control.journal import Journal
@@ -17,10 +16,10 @@ from connector.dsp.messages import Kind
 from connector.errors import MeterRefused
 from connector.ledger.book import Book
 from connector.ports import Identity, Ids, Peer
+from connector.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Stated:
+class Stated(Value):
     """Both halves: `statements` answers, `stating` asks; and `closings`, which does both."""
 
     receipts: Receipts

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from connector.dsp.messages import DSP_CONTEXT
 from connector.errors import SettingsError
 from connector.odrl.registry import Profile
 from connector.odrl_forms.packs import read_packs
+from connector.values import Value
 
 if TYPE_CHECKING:
     from connector.odrl_forms.template_files import Template
@@ -38,8 +38,7 @@ CONTEXTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(Value):
     """`schemas`: JSON Schema `$id` -> document. `contexts`: URL of a JSON-LD context -> document."""
 
     schemas: Mapping[str, Mapping[str, Any]]

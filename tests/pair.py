@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from connector.settings.fields import (
     StoreSettings,
     TelemetrySettings,
 )
+from connector.values import replace
 from connector.vocabulary import read_vocabulary
 from tests.free_ports import free_ports
 

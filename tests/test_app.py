@@ -9,7 +9,6 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from connector.errors import SettingsError, StoreError
 from connector.metering.objects import manifest_of
 from connector.ports import Act
 from connector.settings.fields import MeteringSettings, TelemetrySettings
+from connector.values import replace
 from tests import pair
 from tests.pair import TOKEN, Answer, Running, Site, call, running, site
 

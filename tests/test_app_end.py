@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from connector import app
 from connector.dsp.messages import Kind, Role
 from connector.settings.fields import LimitsSettings
+from connector.values import replace
 from tests import pair
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import some_bytes

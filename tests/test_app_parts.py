@@ -1,6 +1,5 @@
 """Small parts of the composition root."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from aiohttp import web
 from connector.adapters.memory import MemoryStore
 from connector.app_parts import Together, kept_room, own_key, store_fault
 from connector.errors import SettingsError, Unauthenticated
+from connector.values import replace
 from tests.ledger.rig import key_of
 from tests.pair import site
 

@@ -5,7 +5,6 @@ import hashlib
 import ssl
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from connector import app_settings
 from connector.errors import SettingsError
 from connector.settings import Settings, load
 from connector.settings.fields import MeteringSettings, PullsSettings, StoreSettings
+from connector.values import replace
 from tests import pair
 from tests.adapters.test_peer_http import serving
 from tests.adapters_streams.test_dialled import beginning

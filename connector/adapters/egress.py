@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from connector.errors import EgressDenied, SettingsError
 from connector.origins import DEFAULT_PORTS, origin
+from connector.values import Value
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -66,8 +66,7 @@ class Denied(OSError):
     """What `socket` raises: an OSError, so that the next address of the same name is tried."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # looked up as itself: to hash its networks for each message takes longer than to judge
-class Guard:
+class Guard(Value, eq=False):
     """`allow`: networks dialled although they are not public. `ports`: the ports dialled, empty for any. `http`: without TLS too."""
 
     allow: tuple[Network, ...] = ()

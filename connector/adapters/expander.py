@@ -16,7 +16,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import orjson
 import connector
 from connector.dsp.schemas import SCHEMA_OF
 from connector.errors import Busy, ConnectorError, TooMany, WireError
+from connector.values import Value
 
 WORKER = "connector.adapters.jsonld_worker"
 LENGTH = struct.Struct(">I")  # before each frame, as the worker reads and writes it
@@ -43,8 +43,7 @@ WAITING_MAX = 64  # bodies of all senders: a third of a second of ordinary ones
 WAITING_SECONDS = 10.0  # then a body is refused: its sender waits no longer than 15 s for the answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(Value):
     body: bytes
     expected: str
     answer: asyncio.Future[dict[str, Any]]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import orjson
+from msgspec import field
 
 from connector.adapters_stores.memory_ledger import Entered, LedgerTables, MemoryLedger
 from connector.dsp.exchange import Process
@@ -39,6 +39,7 @@ from connector.records import (
 )
 from connector.records.ledger import Log, Witnessed
 from connector.records.metering import Metered, Receipted
+from connector.values import replace
 
 LIMIT_AT_MOST = 10_000  # rows of one page, as in a database
 CLOSED = frozenset({"done", "failed"})  # the stages of a pull from which nothing follows
@@ -64,7 +65,7 @@ T = TypeVar("T")
 def copied(record: T) -> T:
     """An equal record that shares nothing that can be changed. Raises TypeError for what is not plain JSON."""
     changes: dict[str, Any] = {}
-    if name := JSON.get(cast(type[Any], type(record))):
+    if name := JSON.get(cast(Any, type(record))):
         changes[name] = orjson.loads(orjson.dumps(getattr(record, name), default=_plain))
     if isinstance(record, Dataset):
         changes["offers"] = tuple(copied(replace(offer, dataset=record.id)) for offer in record.offers)
@@ -77,7 +78,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a `{type(value).__name__}` is not plain JSON and cannot be stored")
 
 
-@dataclass(slots=True)
 class _Tables(LedgerTables):
     dataset: dict[str, Dataset] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
@@ -177,7 +177,7 @@ class MemoryStore(MemoryLedger):
             if record.pid in tables.process:
                 tables.inbox[record.pid] = record
         elif not tables.keep(record):
-            name = {Edr: "transfer", Idempotent: "key", Process: "pid", Usage: "agreement"}.get(type(record), "id")
+            name = {Edr: "transfer", Idempotent: "key", Process: "pid", Usage: "agreement"}.get(cast(Any, type(record)), "id")
             self._table(type(record))[getattr(record, name)] = record
 
     def _delete(self, of: type[Any], key: str) -> None:

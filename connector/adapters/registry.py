@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +22,7 @@ from connector.errors import SettingsError
 from connector.origins import origin
 from connector.ports import Participant
 from connector.signatures.jws import PublicKey, from_jwk, to_jwk
+from connector.values import Value
 
 SUFFIX = ".jsonld"
 FILE_BYTES_MAX = 1_048_576  # ours begin with about 1.5 KiB, and each key that ever was adds a third of one
@@ -54,8 +54,7 @@ CONTEXT: list[Any] = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Value):
     """One self-description: the participant, the base URL of its data listener if it names one, and its keys."""
 
     participant: Participant

@@ -9,10 +9,10 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from connector.errors import StoreError
+from connector.values import Value
 
 APPLICATION_ID = 0x5169616F  # "Qiao" in ASCII: tells our file from somebody else's database
 FILE_MODE = 0o600  # the file holds access tokens and who deals with whom
@@ -23,8 +23,7 @@ WAL_LIMIT_BYTES = 64 << 20  # a log that a burst has blown up is cut back to thi
 AGAIN_BYTES = 1 << 20  # of such a log are written once more at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(Value):
     """One step of the schema, forward only: the statements of file `sqlite_<version>.sql` and the SHA-256 of the file."""
 
     version: int

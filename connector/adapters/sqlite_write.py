@@ -18,11 +18,12 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
 from typing import Any
+
+from msgspec import Struct
 
 from connector import telemetry
 from connector.adapters.sqlite_rows import (
@@ -150,8 +151,7 @@ class Group:
         return first
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     prepared: Prepared
     future: asyncio.Future[Committed]
     since: float

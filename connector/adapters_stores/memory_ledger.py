@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Role
@@ -17,12 +17,12 @@ from connector.records import Evidence
 from connector.records.ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
 from connector.records.metering import Metered, Receipted
 from connector.telemetry import CLOSING, CLOSING_TOLD
+from connector.values import Value, field, replace
 
 LIMIT_AT_MOST = 10_000  # rows of one reading, as in a database
 
 
-@dataclass(frozen=True, slots=True)
-class Entered:
+class Entered(Value):
     """What a store keeps of a fact for its entry, beside the fact: see `sqlite_0003.sql`."""
 
     leaf: bytes
@@ -42,8 +42,7 @@ class Entered:
         return Entered(self.leaf, None, None, hidden_of(self.salt, self.detail or b""))
 
 
-@dataclass(slots=True)
-class LedgerTables:
+class LedgerTables(Struct):
     """The tables of the ledger and the meter, and of the processes that they are about. `entered` is in step with `evidence`."""
 
     process: dict[str, Process] = field(default_factory=dict)

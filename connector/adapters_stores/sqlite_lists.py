@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from connector.adapters_stores.sqlite_statements import Row
 from connector.dsp.exchange import FINAL
 from connector.dsp.messages import Kind
+from connector.values import Value
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -27,8 +27,7 @@ OLD_INBOX = """
 NUMBER_AT_MOST = (1 << 63) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Value):
     """A list that can be walked both ways: its rows, the columns that order it, and whether it begins with the largest. It is
     put together from `parts`, each what follows the name of the table: an index, and the condition of its rows. Where one of them is
     `sieved` (such a part, and what it binds), there is no index for all that is asked of its rows: it is walked by `piece` of them."""
@@ -73,8 +72,7 @@ def processes(select: str, kind: Kind, state: str | None, peer: str | None, piec
     return Listing(select, "process", ("created", "pid"), parts=parts, sieved=sieved, piece=piece)
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(Value):
     """One page's way through a list: the rows of participant `number` that fit `filters`, from `edges` on."""
 
     rows: Listing

@@ -10,13 +10,12 @@ from connector.adapters_stores.sqlite_ledger import values_of_evidence
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
 from connector.records import Changes, Dataset, Expect, Inbox, implied
-from connector.records.immutable import immutable
+from connector.values import Value
 
 T = TypeVar("T")
 
 
-@immutable
-class Questions:
+class Questions(Value):
     """What has to hold: what changes expect, each with the statement that tells, and what they claim without saying so."""
 
     expects: tuple[tuple[Expect, str, Row], ...] = ()
@@ -26,8 +25,7 @@ class Questions:
 NOTHING = Questions()  # what most steps ask beside the one about their process
 
 
-@immutable
-class Prepared:
+class Prepared(Value):
     """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then, but for texts that
     have no UTF-8 and integers beyond 64 bits.
 

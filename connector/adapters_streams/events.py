@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
 from typing import Final
 
 from connector.errors import SourceFailed
 from connector.ports.live import POSITION_BYTES_MAX, RECORD_BYTES_MAX
+from connector.values import Value
 
 BOM: Final = "\ufeff".encode()
 GAP: Final = b"\n\n"  # between two events, and behind the last one
@@ -21,8 +21,7 @@ EACH_MAX: Final = 32  # events behind an id that are known each by itself, so th
 EACH_BYTES, CHAIN_BYTES = 8, 16
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
+class Behind(Value):
     """`count` events that came behind an id: the first of them each by its hash, and all of them by a `chain` of hashes."""
 
     count: int = 0

@@ -18,15 +18,17 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
+
+from msgspec import Struct
 
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
 from connector.metering.content import records_in
 from connector.ports import Detached
 from connector.ports.sinks import Move
+from connector.values import Value, field
 
 PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
 STEP_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
@@ -40,8 +42,7 @@ SPLICES: Final = hasattr(os, "splice")
 TURN_SECONDS: Final = 0.0002  # that the event loop keeps the lock from a thread that waits for it, while bytes move
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
+class _Job(Struct, eq=False):
     """A move as it was asked for, and how it stands: `chunks` of it were handed over, and no more are once it is `over`; `cut` says why
     that was before its end, `failed` why some cannot be hashed. `hashed` waits for what comes before it: by the number of its first chunk,
     what was counted in each and its hash."""
@@ -58,8 +59,7 @@ class _Job:
     hashed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Come:
+class _Come(Value):
     """`length` bytes of a job lie at their place, from its chunk number `first` on."""
 
     job: _Job

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -48,6 +47,7 @@ from connector.dataplane.stream import STALL_SECONDS, Representation, Representa
 from connector.dataplane_accounts.account import Account
 from connector.errors import ConnectorError, TooLarge, TooSlow
 from connector.ports import Identity, Source, Sources
+from connector.values import Value
 
 SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the writer wait: as much as any answer may hold
 FORM_BYTES_MAX = 16 * 1024  # a renewal has about 1 KiB
@@ -57,8 +57,7 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 REPR_DIGEST = istr("Repr-Digest")
 
 
-@dataclass(frozen=True, slots=True)
-class _Small:
+class _Small(Value):
     """A whole representation that is small enough to stay in memory as long as its source is open, and whose account it is."""
 
     representation: Representation

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +25,7 @@ from connector.dsp.messages import Kind, Message, Move
 from connector.dsp.schemas import Schemas
 from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, told
 from connector.ports import Caller, Expander, Identity
+from connector.values import Value
 
 PATH = "/dsp/2025-1"
 # gzip in a list of codings, in lower case, unless its weight is zero, however many digits that has (RFC 9110, 12.4.2 and 12.5.3).
@@ -53,8 +53,7 @@ ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(Value):
     """What this connector says about itself at its well-known addresses."""
 
     versions: bytes

@@ -8,18 +8,19 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
+from msgspec import Struct
 
 from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
 from connector.api.middleware import Running, Straight
 from connector.errors import SettingsError
 from connector.lasting import OfFiles, revoke
+from connector.values import Value
 
 REQUIRE, REQUEST = "require", "request"  # what is asked of clients where there are authorities for their certificates
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secret and authenticated; those of 1.3 all are
@@ -31,8 +32,7 @@ REMEDIES = {  # of an address that cannot be listened on; with any other it is n
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Value):
     """Where and how one listener listens. `idle_seconds` bounds an idle connection, a TLS handshake and the head of a request
     alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once, `per_address` how many of
     them from one address; `unread_seconds` is what a peer has to read an answer (`connector.api.connections`), `drain_seconds`
@@ -56,8 +56,7 @@ class Door:
     client_crl: Path | None = None
 
 
-@dataclass(slots=True)
-class Listening:
+class Listening(Struct):
     """An open listener. Its end has two parts, so that several can end together."""
 
     door: Door

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from connector import telemetry
 from connector.api.data_answers import NO_STORE, Signing, answered, bearer, not_allowed, proof_of
@@ -59,8 +59,7 @@ AGAINST_STATE: Final = frozenset(
 STATES: Final = {Code.QUOTA_EXHAUSTED: "quota", "transfer-suspended": "suspended", "transfer-completed": "ok"}
 
 
-@dataclass(slots=True)
-class Metering:
+class Metering(Struct):
     """What the data listener needs to meter: `url` is its own address, as others use it. `lives` are the transfers of live data."""
 
     accounts: Accounts

@@ -7,7 +7,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import HttpVersion10
 from aiohttp.web_response import REASON_PHRASES
+from msgspec import Struct
 from multidict import CIMultiDict
 from opentelemetry.trace import SpanKind
 
@@ -46,8 +46,7 @@ NAMED = re.compile(r"\(\?P<\w+>")  # where a variable begins in a pattern of aio
 VARIABLE = "{"  # where the first one begins in a path as it was registered
 
 
-@dataclass(slots=True)
-class Limits:
+class Limits(Struct):
     """What one request may cost: bytes of body, seconds for the body to arrive. Changes with the settings while it is used."""
 
     body_bytes: int

@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, cast
 
 from aiohttp import web
 
 from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
+from connector.values import Value
 
 FAST_PIECE_BYTES = 4 * FILE_PIECE_BYTES  # for a reader that took the last piece within FAST_SECONDS: a quarter of the turns of the loop
 FAST_SECONDS = 0.25
@@ -73,8 +73,7 @@ class HttpOutlet:
             raise SourceFailed("the file ended before its published size: publish it again")
 
 
-@dataclass(frozen=True, slots=True)
-class _Descriptor:
+class _Descriptor(Value):
     """As much of a file as `sendfile` looks at."""
 
     descriptor: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from connector.control.catalog import PeerCatalogs
@@ -19,12 +18,12 @@ from connector.odrl_forms.drafts import Examined, Form
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
+from connector.values import Value
 
 Examine = Callable[[bytes | list[Any], Form, Language, float], Examined]
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
+class Doors(Value):
     """The use cases behind the API."""
 
     store: Store

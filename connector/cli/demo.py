@@ -13,7 +13,6 @@ import signal
 import tempfile
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from connector.cli import demo_screen, policy_text, show
@@ -25,6 +24,7 @@ from connector.cli_evidence.verifying import check
 from connector.client.management import ManagementClient
 from connector.client.views import Event, Negotiation, Pull
 from connector.errors import ConnectorError
+from connector.values import Value
 
 PATIENTS = 300
 DEMO_SECONDS_MAX = 180.0  # it takes 15; what takes so much longer does not go on at all
@@ -45,8 +45,7 @@ COUNTERED = (  # the messages of a negotiation with one counter-offer, as their 
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Value):
     """Where the demo plays: the screen, both connectors with their clients, what is exchanged, and the line between them."""
 
     screen: Screen

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from connector.cli import show
 from connector.cli.init import DSP_PATH
+from connector.values import Value
 
 COLUMNS, COLUMNS_MAX = 100, 120  # where there is no terminal, and on the widest one: longer lines are hard to read
 INDENT, GAP = 2, 2
@@ -109,8 +109,7 @@ def _cell(cell: str) -> str:
     return " " * (len(cell) - len(cell.lstrip(" "))) + show.clean(cell)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Value):
     """One span: which connector worked on what, from when (POSIX seconds) for how long."""
 
     id: str
@@ -121,8 +120,7 @@ class Span:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Value):
     """A span with what it caused, in order of time."""
 
     span: Span

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from connector.errors import ConnectorError
+from connector.values import Value
 
 SEED = 20261124  # the same patients at every run
 OBSERVATIONS, CONDITIONS, PATIENTS = "urn:demo:observations", "urn:demo:conditions", "urn:demo:patients"
@@ -19,8 +19,7 @@ EURO = {"@id": "http://publications.europa.eu/resource/authority/currency/EUR"}
 COLUMNS = ("patient", "gender", "birth_year", "code", "condition", "onset")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Value):
     """A dataset ready to be published: its id, its file, and the body of the call that publishes it."""
 
     id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from connector.evidence.compared import compare
 from connector.evidence.identities import pinned
 from connector.evidence.report import Report
 from connector.evidence.verify import verify
+from connector.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Value):
     """The reports of one file or of two, and where two sound ones tell something else."""
 
     reports: Mapping[str, Report]

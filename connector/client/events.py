@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import msgspec
+from msgspec import Struct, field
 
 from connector.client.views import Event, Pull
 
 LINE_BYTES = 1_048_576  # longest line taken: an event carries one row of the record, some kilobytes at most
 
 
-@dataclass(slots=True)
-class EventReader:
+class EventReader(Struct):
     """Takes the stream in pieces of any size and gives whole events. `last` is the sequence to go on after.
 
     An event of the record has an `id`; a pull that received more bytes is shown without one, since it is not kept.

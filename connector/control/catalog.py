@@ -13,7 +13,6 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin
 
@@ -33,6 +32,7 @@ from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused, 
 from connector.origins import origin
 from connector.ports import Caller, Clock, Expander, Identity, Participant, Peer, Reply
 from connector.records import Dataset
+from connector.values import Value
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
 CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 40,000
@@ -49,8 +49,7 @@ PARAMETER = r';\s*[^\s=;,"]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*'
 LINK = re.compile(rf"<([^<>]*)>\s*((?:{PARAMETER})*)")
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogPage:
+class CatalogPage(Value):
     """A rendered catalog and the cursors of its neighbours."""
 
     body: bytes

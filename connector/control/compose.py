@@ -13,7 +13,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
 from connector.ports import Act
 from connector.records import Agreement, Outbound, Record
-from connector.records.immutable import immutable
+from connector.values import Value
 
 SAID = ("code", "reasons", "grounds", "ended_by")  # what a process keeps of who has stopped it, and why
 BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
@@ -22,8 +22,7 @@ BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp
 DECIDED = frozenset({"ACCEPTED", "AGREED", "VERIFIED"})
 
 
-@immutable
-class Times:
+class Times(Value):
     """How long a step may take, in seconds: to deliver, to wait for the peer's machine, to wait for an operator."""
 
     delivery_seconds: float = 86_400
@@ -31,8 +30,7 @@ class Times:
     approval_seconds: float = 604_800
 
 
-@immutable
-class Sender:
+class Sender(Value):
     """What every message of ours is made from: our participant id, our base URL for callbacks, and the times."""
 
     participant: str
@@ -40,8 +38,7 @@ class Sender:
     times: Times
 
 
-@immutable
-class Outgoing:
+class Outgoing(Value):
     """A move of ours, ready to be committed. `members` are those of the process that change by it."""
 
     members: dict[str, Any]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from connector.control.compose import agreement_of, saying
 from connector.control.policies import PERMITS, USE, Document, Policies, Read, Verdict, not_understood
 from connector.control.terms import Settlement
-from connector.dsp import dcat, exchange, wire
+from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.negotiation import State
@@ -23,15 +22,14 @@ from connector.odrl import Code
 from connector.odrl.vocabulary import compact
 from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
-from connector.records.immutable import changed, immutable
+from connector.values import Value, replace
 
 # DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
 TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 APPROVAL = "approval"
 
 
-@immutable
-class Reaction:
+class Reaction(Value):
     """The process with what we keep of the message, what we propose to do, and what else is saved with it."""
 
     process: Process
@@ -92,7 +90,7 @@ class Negotiations:
         detail = self._keep(process, asked.document, verdict, claims) | {"offer": offer.id, "offered": self._policies.hash_of(envelope)}
         if settled.says or not verdict.permitted:
             detail |= {"changes": list(settled.says), "judged": envelope.document}
-        kept = exchange.changed(process, dataset=offer.dataset, detail=detail)
+        kept = replace(process, dataset=offer.dataset, detail=detail)
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
@@ -277,7 +275,7 @@ class Negotiations:
             used=self._policies.unused(read),
         )
         agreement = agreement_of(document, process, now, verdict.ends)
-        kept = exchange.changed(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
+        kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 
     def _faults(self, process: Process, agreement: Read) -> tuple[str, ...]:
@@ -295,11 +293,11 @@ class Negotiations:
     async def _verified(self, process: Process) -> Reaction:
         """Provider: the agreement counts from the moment we say so; the consumer may use it before it has answered us."""
         agreement = await self._agreement(process)
-        return Reaction(process, Act(Move.FINALIZED), (changed(agreement, final=True),))
+        return Reaction(process, Act(Move.FINALIZED), (replace(agreement, final=True),))
 
     async def _finalized(self, process: Process) -> Reaction:
         agreement = await self._agreement(process)
-        return Reaction(process, saves=(changed(agreement, final=True),))
+        return Reaction(process, saves=(replace(agreement, final=True),))
 
     async def _agreement(self, process: Process) -> Agreement:
         agreement = await self._store.agreement(process.agreement or "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from connector import telemetry
@@ -24,6 +23,7 @@ from connector.errors import Contradiction, EgressDenied, InvalidRequest, NotFou
 from connector.metering.closing import instant_of, seconds_of
 from connector.ports import Act, Identity, Participant
 from connector.records import Agreement, Changes, Evidence, Expect, Idempotent, Usage
+from connector.values import replace
 
 ACCEPTS = ("same", "permitted", "operator")
 PERFORMED_MAX = 1_000  # acts that are kept with an agreement

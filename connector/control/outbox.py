@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +27,7 @@ from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is
 from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Outbound
+from connector.values import replace
 
 NEXT_WORD_SECONDS = 0.1  # how long the note of an answer waits for the peer's next message
 DIFFERING_MAX = 2  # once may be a message on its way, twice is not

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -51,8 +50,8 @@ from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import compact
 from connector.odrl_reading.declaration import agreed, purposes_of
 from connector.records import Dataset, Usage
-from connector.records.immutable import changed, immutable
 from connector.remembered import Remembered
+from connector.values import Value, replace
 
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
 REMEMBERED_BYTES_MAX = 32 << 20  # some 4,000 of the usual size; the largest that can be read takes less than a thirty-second of it
@@ -68,8 +67,7 @@ ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and 
 ASIDE_LEAVES = 100  # of two policies together: their differences take some 2 ms
 
 
-@immutable
-class Verdict:
+class Verdict(Value):
     """What a decision comes down to for a use case. `ends` is the instant (POSIX seconds) at which a permission lapses,
     `reasons` what the peer may read, `document` what is stored beside the state, `charged` the rules (paths) under which the
     use counts, if the policy counts anything, `grounds` the reasons of a denial as data (`Decision.grounds`)."""
@@ -84,8 +82,7 @@ class Verdict:
     grounds: tuple[Mapping[str, Any], ...] = ()
 
 
-@immutable
-class Read:
+class Read(Value):
     """A document that was read: its digest, equal for equal JSON, and what it means, or the error that says what in it is not
     understood. Whoever asks several things of one document has it read once."""
 
@@ -378,7 +375,7 @@ def _again(known: Verdict, named: tuple[str, ...], read: Read, policy: Policy, n
         text = orjson.dumps([{name: document[name] for name in named}, reasons, grounds])
         said, reasons, grounds = orjson.loads(text.replace(document["policy"].encode(), policy.id.encode()))
         document |= said
-    return changed(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
+    return replace(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
 
 
 def not_understood(error: PolicyError) -> Verdict:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -24,6 +23,7 @@ from connector.metering.claims import DATASET, ID_CHARACTERS_MAX
 from connector.ports import Sources
 from connector.ports.live import LiveSources
 from connector.records import Changes, Dataset, Evidence, Expect, Offer
+from connector.values import Value, field
 
 COUNTERS = ("auto-counter", "approve")
 # RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
@@ -33,8 +33,7 @@ MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127
 NO_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Value):
     """What an operator says about a dataset. `source` is a private address with a `type`; `policies` are ODRL documents,
     each of which becomes one offer; `properties` are further members of the description with prefixed keys. `counter` and `envelope` say
     what is done with a request for other terms (see `Offer`); `templates` are what each policy was made from, in their order. With

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from connector import telemetry
@@ -24,6 +23,7 @@ from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Expect, Idempotent, Pull
+from connector.values import replace
 
 EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains it may still be on its way
 LAST_SECONDS = 30.0  # after a quota has ended: its last bytes may come later than the message that says so

@@ -23,7 +23,7 @@ from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
 from connector.origins import origin
 from connector.ports import Act, Caller
 from connector.records import Agreement, Changes, Evidence, Inbox
-from connector.records.immutable import immutable
+from connector.values import Value
 
 # Moves that create a process, and the role that the receiver then has.
 FIRST: dict[Move, Role] = {
@@ -33,8 +33,7 @@ FIRST: dict[Move, Role] = {
 }
 
 
-@immutable
-class Answer:
+class Answer(Value):
     """What goes back to the peer: status and body."""
 
     status: int

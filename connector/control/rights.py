@@ -8,7 +8,6 @@ for whom nobody vouches, data that are not published. Everything else ends the t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -36,6 +35,7 @@ from connector.ports import SIGNED_REQUESTS, Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Evidence, Expect, Record, Reservation, Usage
 from connector.records.aside import aside_id, taken_id, taking
 from connector.remembered import Remembered
+from connector.values import Value, replace
 
 WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
 PRICES_UNREADABLE, AGREEMENT_ALTERED = "prices-unreadable", "agreement-altered"
@@ -60,8 +60,7 @@ BYTES_FOR_JSON = 10  # of memory for a byte of JSON
 VOLATILE = ("at", "counters", "id", "obligations_created")  # of a decision: they differ where nothing else does, and the first use counts
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(Value):
     """What holds at one instant. `ends` is when a permission lapses, or when a refusal that passes is one for good; `returns` when a
     refusal lapses, if that is known; all in POSIX seconds, or None for never. `claims` are vouched for until `expires`; None if nobody
     was asked, or nobody does. `tallies` and `usage` are what was counted by, () and None where nothing is counted; `looks` is the next
@@ -106,8 +105,7 @@ class Ruling:
         return detail | {"ends": self.ends, "returns": self.returns} | ({"looks": self.looks} if self.usage else {})
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
+class _Decided(Value):
     """The last decision under an agreement: what it was taken on, and from when until when (POSIX seconds) it is the same."""
 
     claims: Mapping[str, Any]

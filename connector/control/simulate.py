@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from connector.control.catalog import Catalog
@@ -27,6 +26,7 @@ from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.ports import Caller, Identity, Participant, Store
 from connector.records import Agreement, Dataset, Offer, Page
+from connector.values import Value, replace
 
 RUNNING = (State.STARTED, State.SUSPENDED)
 TRANSFERS_READ = 200  # at once
@@ -37,8 +37,7 @@ Effect = Literal["loses", "gains", "narrower", "wider", "other", "same"]
 Purposes = tuple[str, ...]  # that are declared together; (): those that the terms name
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(Value):
     """One offer as a participant would meet it. `seen` is the decision of the catalog; `asked` what a request for it would be answered,
     None where the offer is hidden: then nobody may ask."""
 
@@ -58,8 +57,7 @@ class Sight:
         return not_understood(self.seen).grounds if isinstance(self.seen, PolicyError) else self.seen.grounds("full")
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Value):
     """One dataset with all its offers; it is in the participant's catalog if one of them is shown."""
 
     dataset: Dataset
@@ -76,8 +74,7 @@ class View:
         return min(found, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Value):
     """What somebody has of a dataset: whether it stands in their catalog, and for which purposes a request would be permitted; () is a
     request on the terms of an offer as it is."""
 
@@ -85,8 +82,7 @@ class Access:
     acts: frozenset[Purposes]
 
 
-@dataclass(frozen=True, slots=True)
-class Affected:
+class Affected(Value):
     """A participant for whom other terms would change something; `reasons` are why it would not have, or has not now, what it loses or
     gains, for the operator's eyes."""
 
@@ -99,8 +95,7 @@ class Affected:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Value):
     """An agreement over the dataset. What is published leaves it as it is, unless it is published as binding. `verdict` is whether it
     permits its use now, `bound` whether it would if it were bound by the new terms too, `differences` what those say otherwise, `transfers`
     the pids of those that run."""
@@ -112,8 +107,7 @@ class Bound:
     transfers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Value):
     """What other terms would do. `replaced` are the offers that they would stand for, `differences` what they say otherwise than each,
     `tried` the purposes that were tried, of `purposes` in all."""
 

@@ -7,7 +7,6 @@ flight, sets when the process is due again, and returns the one `Changes` value.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from connector import telemetry
@@ -19,6 +18,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.metering.content import digest_of_json, write_bytes
 from connector.ports import Act, Approver, Ids
 from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
+from connector.values import replace
 
 FORM = "evidence"  # in the detail of a fact the version of evidence files that are written of it; else one could pass for an older one
 NTH, FACTS = "nth", "facts"  # in the detail of a fact its number among those of its process; in that of the process the last of these
@@ -70,10 +70,10 @@ class Steps:
         if evidence:
             kept = members.get("detail", process.detail)
             evidence, members["detail"] = _numbered(evidence, kept, before.detail if before else {}, digests)
-        process = exchange.changed(process, **members)
+        process = replace(process, **members)
         due = due_of(process, self.sender.times, begins)
         if due != process.due:  # most that is on its way is due by its row
-            process = exchange.changed(process, due=due)
+            process = replace(process, due=due)
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),

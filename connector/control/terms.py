@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from connector.odrl_compare.terms import told_alike
 from connector.odrl_compare.wording import changes, rule_meaning
 from connector.odrl_reading.declaration import purposes_of
 from connector.remembered import Remembered
+from connector.values import Value, replace
 
 OTHER_PRICES = "the prices are not those that are acceptable without asking"
 STEPS, MORE_STEPS = 7_000, 5_000  # of a comparison, and of the terms that are made of it: together some 25 ms of the loop
@@ -33,8 +33,7 @@ PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 DEMANDING = frozenset({"https://w3id.org/qiao/v1/metering", "https://w3id.org/qiao/v1/possession"})
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Value):
     """How terms relate to an envelope: `refines` (they lie within it), `overlaps`, `disjoint`, `undecided`.
 
     `says` is what the terms say otherwise than the envelope, one sentence for each axis, or what separates the two, or what could not be

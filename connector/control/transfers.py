@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from connector.control.compose import SAID, saying
@@ -18,7 +17,7 @@ from connector.control.rights import WITHDRAWN, Rights, Ruling, charge, outcome,
 from connector.control.steps import Steps
 from connector.control_billing.affording import BUDGET_SHORT, about_to_return
 from connector.dataplane.edr import Tokens, grant_for, read_address
-from connector.dsp import dcat, exchange, wire
+from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.transfer import State
@@ -27,6 +26,7 @@ from connector.odrl import Code
 from connector.odrl.counters import Tally
 from connector.ports import Act, Caller, Clock, Store, TransferView
 from connector.records import Agreement, Changes, Edr, Expect, Outbound, Usage
+from connector.values import replace
 
 FORMATS = frozenset({dcat.FORMAT_PULL, dcat.FORMAT_PUSH})
 AWAITED_SECONDS: Final = 5.0  # that a request waits for what a transfer before it gives back
@@ -116,7 +116,7 @@ class Transfers:
                 raise Refused("a request for push carries the `dataAddress` of the sink", code="address-missing")
             sink = (self._address(process.pid, address, now),)
         detail = dict(process.detail) | {"format": document["format"]}
-        asked = exchange.changed(process, dataset=agreement.dataset, agreement=agreement.id, detail=detail)
+        asked = replace(process, dataset=agreement.dataset, agreement=agreement.id, detail=detail)
         reaction = _answer(asked, ruling, now)
         return replace(reaction, saves=(*reaction.saves, *sink))
 
@@ -157,7 +157,7 @@ class Transfers:
         """Consumer: keep the data address, and no longer what was said when it was suspended. A pull transfer cannot do without an
         address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its sender can still do
         something about it."""
-        process = exchange.changed(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
+        process = replace(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
         return Reaction(process) if address is None else Reaction(process, saves=(self._address(process.pid, address, now),))
 
     def _address(self, pid: str, address: Mapping[str, Any], now: float) -> Edr:
@@ -296,7 +296,7 @@ def begin(pid: str, agreement: Agreement, callback: str, format: str, now: float
 def _answer(process: Process, ruling: Ruling, now: float) -> Reaction:
     """Start, or end with the reason."""
     detail = {name: value for name, value in ruling.kept(process, now).items() if name not in (*SAID, "held", "again")}
-    decided = exchange.changed(process, detail=detail)
+    decided = replace(process, detail=detail)
     if not ruling.permitted:
         return Reaction(decided, refuse(Move.TRANSFER_TERMINATION, ruling))
     return replace(charge(decided, ruling, now), act=Act(Move.START))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 from time import monotonic
@@ -34,6 +33,7 @@ from connector.lasting import Lasting, pause_seconds, since_boot
 from connector.metering.dating import Dating
 from connector.ports import CLOCK_CHECK_SECONDS, Act
 from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
+from connector.values import Value, replace
 
 BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest
 AT_ONCE = 64  # of them: as many as share a COMMIT
@@ -47,8 +47,7 @@ EVERY_SECONDS = 3_600.0  # things are kept for days; an hour more does not matte
 Cause = tuple[type[Any], str | None] | None  # the participant (str), agreement or dataset with this id; None is everything, at start
 
 
-@dataclass(frozen=True, slots=True)
-class _Failing:
+class _Failing(Value):
     """A process that could not be looked at: how often in a row, and when it is tried again."""
 
     kind: Kind
@@ -270,8 +269,7 @@ class Watch:
         await self._journal.decide(step, pid)
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Value):
     """How long things are kept after their end, in seconds."""
 
     inbox_seconds: float

@@ -15,7 +15,6 @@ much may be taken, not of what, and who takes a part has what it was worth. Live
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from math import inf
@@ -39,6 +38,7 @@ from connector.records import Agreement, Dataset, Reservation, Usage
 from connector.records.aside import Rest, aside_id, is_taken, set_aside
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT, STATEMENT_AGREED
+from connector.values import Value
 
 BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
 SOON_SECONDS: Final = 60.0  # after its end, in which a transfer is stated if both sides are there
@@ -73,8 +73,7 @@ async def nothing_known(_address: Mapping[str, Any]) -> Extent | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value):
     """What a transfer has to `set_aside` when it starts; or the `reason` for which it cannot start."""
 
     set_aside: tuple[Reservation, ...] = ()

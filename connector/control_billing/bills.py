@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from math import ceil, inf, nextafter
 from typing import Any, Final
@@ -27,6 +26,7 @@ from connector.metering_bills.prices import Plan
 from connector.ports import Clock, Store
 from connector.records import Agreement, Pull, Usage
 from connector.records.metering import Metered, Receipted
+from connector.values import replace
 
 MICROSECONDS: Final = 1_000_000
 NONE: Final[Mapping[str, Pull]] = {}

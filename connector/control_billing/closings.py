@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -49,6 +48,7 @@ from connector.metering.codes import CODES, refused
 from connector.metering.objects import Receipt, digest, kept, opened
 from connector.ports import Reply
 from connector.records import Agreement, Changes, Evidence, Expect
+from connector.values import Value, replace
 
 PATH: Final = "/ledger/closings"
 TOLD_SECONDS: Final = (
@@ -62,8 +62,7 @@ WAIT_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other 
 HEARD: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY})
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Value):
     """What came of a closing of the other side: our answer (JWS), and the code for which we refuse it for good, "" if it is taken."""
 
     ack: str

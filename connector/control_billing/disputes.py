@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from connector import telemetry
 from connector.control.journal import Journal
 from connector.dsp.messages import Kind
@@ -12,6 +10,7 @@ from connector.metering.chain import STATUS
 from connector.metering.objects import Receipt, kept
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
+from connector.values import replace
 
 DISPUTED = "disputed"
 

@@ -10,7 +10,6 @@ credited no first receipt comes for it any more (`crediting`): it would be signe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from connector.metering.ranges import Ranges, count, union, without
 from connector.ports import Store
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT
+from connector.values import replace
 
 
 class Credited(NamedTuple):

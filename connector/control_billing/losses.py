@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from connector import telemetry
 from connector.control.journal import Journal
@@ -11,6 +10,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, NotFound
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
+from connector.values import replace
 
 
 async def write_off(journal: Journal, agreement: str, lost: Mapping[str, int], reason: str) -> None:

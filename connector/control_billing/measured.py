@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from connector.control_billing.affording import Extent, price_of
@@ -20,6 +19,7 @@ from connector.odrl.vocabulary import compact
 from connector.ports import counts_records
 from connector.ports.live import unit_of
 from connector.records import Usage
+from connector.values import replace
 
 Used = Mapping[str | tuple[str, str], Number]  # as `World.used`
 MEASURED: Final = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -16,6 +15,7 @@ from connector.odrl.model import DutyState, Event, Rule
 from connector.odrl.operands import DATE_TIME
 from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import compact
+from connector.values import replace
 
 ANY_ACTION = "odrl:use"  # of a duty that names none
 DUTY_CHARACTERS = 200  # of what was taken for a duty, in a refusal

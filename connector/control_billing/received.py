@@ -4,7 +4,6 @@ nothing says it yet while a window is on its way."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 from connector.metering.counts import NOTHING, Counts, call
@@ -12,13 +11,13 @@ from connector.metering.objects import manifest_of
 from connector.ports import Store
 from connector.records import Pull
 from connector.records.metering import Metered
+from connector.values import Value, replace
 
 PAGE: Final = 200
 ORDERS_MAX: Final = 1_000  # the newest, that are looked through
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(Value):
     """What has come by one transfer (our pid), and when that was last seen (POSIX seconds)."""
 
     transfer: str

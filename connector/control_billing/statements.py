@@ -9,7 +9,6 @@ either side signs, and the other answers with its own. What both have signed is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from connector import telemetry
@@ -22,6 +21,7 @@ from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, c
 from connector.ports import Clock, Identity, Ids, Store
 from connector.records import Agreement, Changes, Evidence, Expect
 from connector.records.metering import Metered
+from connector.values import Value, replace
 
 AGREED, DISPUTED, TIME = "agreed", "disputed", "statement-time"
 WHATS: Final = {AGREED: telemetry.STATEMENT_AGREED, DISPUTED: telemetry.STATEMENT_DISPUTED}
@@ -31,8 +31,7 @@ OURS_MAX: Final = 1_000  # facts about an agreement that are looked through for 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Value):
     """What statements need: `decide` commits (`Journal.decide`), `note` gives our newest signed checkpoint or None."""
 
     store: Store
@@ -48,8 +47,7 @@ class Means:
         return lambda token, typ: pending(lambda at: self.identity.read(token, typ, peer, at=at), token, now)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Value):
     """What comparing has come to: `code` says why two statements contradict each other, or (`statement-time`) what is not in them though
     they agree; "" if there is nothing to say. `own` is our own (JWS)."""
 

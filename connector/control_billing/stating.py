@@ -12,7 +12,6 @@ import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -36,6 +35,7 @@ from connector.metering.statements import Flow, Statement, compare, flow_of
 from connector.ports import Participant, Peer, Reply
 from connector.records import Agreement, Changes, Evidence, Expect
 from connector.records.metering import Metered, Receipted
+from connector.values import Value, replace
 
 PROTOCOL_PATH, PATH = "/dsp/2025-1", "/ledger/statements"
 JWT: Final = "application/jwt"
@@ -49,8 +49,7 @@ FETCHING, PAGE = "download", 200  # the stage of an order that fetches; how many
 SETTLED_SECONDS: Final = 5  # after which the acks of a period are on record on both sides
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
+class Period(Value):
     """What both sides have signed for a period of an agreement: `own` and `theirs` are JWS."""
 
     agreement: str

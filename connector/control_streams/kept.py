@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from connector import telemetry
@@ -12,6 +11,7 @@ from connector.control_streams import orders
 from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, digest, kept, manifest_of
 from connector.records import Changes, Evidence, Expect, Idempotent, Pull
+from connector.values import replace
 
 PAGE: Final = 200
 DONE, FAILED, CANCEL = "done", "failed", "cancel"  # stages

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any
@@ -20,6 +19,7 @@ from connector.metering.live import LOST
 from connector.metering.spans import read_span
 from connector.odrl import Code
 from connector.records import Pull
+from connector.values import replace
 
 SHOWN_CHARACTERS = 40  # of a range that is none
 

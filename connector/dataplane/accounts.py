@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -31,6 +30,7 @@ from connector.ports import Clock, Identity, Stage, Store
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 from connector.signatures.jws import claims_of
+from connector.values import replace
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what was sent to who signs nothing: a crash forgets so much, in the consumer's favour
 # That ended last: what is signed for soon after an end finds the account as it was, and later as after a start. Each keeps its log, which

@@ -5,12 +5,12 @@ Kept in bounded space: a peer that asks for every second byte makes us forget ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from connector.metering.content import SIZE_MAX
 from connector.metering.counts import Counts
 from connector.metering.ranges import Ranges, union, without
+from connector.values import Value, replace
 
 if TYPE_CHECKING:
     from connector.dataplane.index import Described
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 RANGES_MAX = 256  # a download that was cut this often without ever filling a gap is not a download
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(Value):
     """Sorted, disjoint, non-adjacent ranges [first, end) of a representation of `size_bytes` with entity tag `etag`."""
 
     etag: str

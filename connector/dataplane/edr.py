@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from connector.errors import TokenRefused, Unauthenticated
 from connector.ports import Clock, Ids, TransferView
 from connector.signatures import jws
+from connector.values import Value
 
 ENDPOINT_TYPE = "https://w3id.org/idsa/v4.1/HTTP"  # what the examples of DSP 2025-1 and its compatibility kit carry
 ACCESS, REFRESH = "at+jwt", "rt+jwt"  # RFC 9068, 2.1; the second is ours, so that neither can stand for the other
@@ -28,8 +28,7 @@ VISIBLE = re.compile(r"[!-~]+")
 ADDRESS_URL_CHARACTERS_MAX = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Value):
     """What a token is for. `generation` counts the starts of the transfer: a start ends the tokens of the one before.
     `ends` is the instant (POSIX seconds) after which the agreement permits nothing, or None."""
 
@@ -47,8 +46,7 @@ def grant_for(view: TransferView) -> Grant:
     return Grant(view.pid, view.peer, view.agreement, view.dataset, view.generation, min(ends, default=None))
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Value):
     """What a token that we signed says; `expires` in POSIX seconds."""
 
     transfer: str
@@ -58,8 +56,7 @@ class Claims:
     expires: float
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Value):
     """A data address as read. `expires_seconds` counts from its arrival; tokens are None where the peer sent none."""
 
     endpoint: str

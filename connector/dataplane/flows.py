@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 
 from connector import telemetry
@@ -20,6 +19,7 @@ from connector.errors import Withdrawn
 from connector.odrl.codes import Code
 from connector.ports import CLOCK_CHECK_SECONDS, Clock
 from connector.records import Agreement, Changes, Dataset, Evidence
+from connector.values import Value
 
 TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the oldest are forgotten
 
@@ -48,8 +48,7 @@ class Lease:
         self.stale = False
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Value):
     """How a transfer was used: `last_access` (POSIX seconds) is the end of the last request, or now while `running`
     streams are open, `sent_bytes` includes what was sent twice, `covered` says that every byte went out at least once."""
 

@@ -9,7 +9,6 @@ the next commit is looked up once; what time changes is judged at each request.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from connector.dataplane.edr import NOT_VALID, Claims, Grant, Tokens, grant_for
@@ -21,10 +20,10 @@ from connector.dsp.transfer import State
 from connector.errors import TokenRefused, Withdrawn
 from connector.odrl.counters import Tally
 from connector.ports import SIGNED_REQUESTS, Clock, Stage, Transfers, TransferView
+from connector.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Value):
     """The permission to stream one dataset for one transfer. Built here and nowhere else.
 
     `not_after` is the instant (POSIX seconds) at which a running stream has to end, or None; `not_after_code` says why.
@@ -47,8 +46,7 @@ class Permit:
     demands: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Value):
     view: TransferView
     permit: Permit
 

@@ -14,7 +14,6 @@ import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -28,6 +27,7 @@ from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
 from connector.ports import Along, Source, Sources, Stage, Stat, Store
 from connector.ports.live import unit_of
 from connector.records import Changes, Dataset, Evidence
+from connector.values import replace
 
 FOLDER_MODE: Final = 0o700
 SECRET, SECRET_BYTES = "salt", 32

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Numbers
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, Final, Literal
@@ -32,6 +31,7 @@ from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
 from connector.records.aside import Rest, aside_id, balanced, drawn, holds, is_aside, is_taken, reckoned, set_aside
 from connector.records.metering import Metered
+from connector.values import replace
 
 # What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may
 # lose those that are held.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
 from enum import Enum
 
 from connector.errors import RangeNotSatisfiable
+from connector.values import Value
 
 RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -31,8 +31,7 @@ class Asked(Enum):
     NOTHING = "one range that lies outside"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Value):
     """`length` bytes from `first`, of a representation of `size_bytes`."""
 
     first: int
@@ -48,8 +47,7 @@ class Span:
         return f"bytes {self.first}-{self.first + self.length - 1}/{self.size_bytes}"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """How to answer: `status` 200, 206, 304 or 412, and the bytes of the first two."""
 
     status: int

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Final
@@ -41,6 +40,7 @@ from connector.ports.ledger import Ledger
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Counts, Metered, Receipted
 from connector.remembered import Paces
+from connector.values import Value, replace
 
 IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each is two entries of a ledger that forgets nothing
 IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
@@ -60,8 +60,7 @@ SUSPECTED = "this participant has signed checkpoints of its ledger that contradi
 LookAt = Callable[[Permit, Described, Rejected], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Value):
     """What became of a receipt: `ack` is the answer, or the latest one there is where `code` and `message` refuse it ("" if none)."""
 
     outcome: Outcome

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -24,6 +23,7 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Span
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Source, Stage, Stat
+from connector.values import Value
 
 PIECE_BYTES = 1 * 1024 * 1024
 FILE_PIECE_BYTES = 4 * PIECE_BYTES  # sent by the kernel: they cost no memory here, and fewer turns of the loop
@@ -31,8 +31,7 @@ STALL_SECONDS = 60.0  # for PIECE_BYTES: a reader slower than 17 KiB a second ho
 MEASURED_MAX = 1024  # outputs of stages whose size and digest are remembered, some 200 bytes each
 
 
-@dataclass(frozen=True, slots=True)
-class Representation:
+class Representation(Value):
     """What leaves after the stages: `etag` is strong, quotes included; `sha256` is None if the source was never indexed. `log` is its
     content log, where there are any."""
 

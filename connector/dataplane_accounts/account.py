@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 from connector import telemetry
@@ -28,6 +27,7 @@ from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.records import Evidence
 from connector.records.metering import Counts, Metered
+from connector.values import replace
 
 CREDIT_SECONDS: Final = 20.0  # that a stream waits for a receipt; then it ends, with an answer while its reader, who waits for 30, is there
 EARLY_BYTES: Final = 16 * 1024 * 1024  # may leave before a first receipt, or the credit, if that is more

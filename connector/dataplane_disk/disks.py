@@ -11,7 +11,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from prometheus_client import Gauge
 
 from connector import telemetry
 from connector.errors import DiskShort
+from connector.values import Value
 
 RESERVE_BYTES: Final = 64 * 1024 * 1024  # some 20,000 receipts with their acks
 FULL_BYTES: Final = 16 * 1024 * 1024  # free at the database: with less, what is kept is given up
@@ -29,8 +29,7 @@ DATABASE: Final = "database"
 free_bytes = Gauge("qiao_disk_free_bytes", "Free space of the disks that serving writes to", ["purpose"], registry=telemetry.registry)
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Value):
     """A disk: what of its `size_bytes` is free for us."""
 
     free_bytes: int

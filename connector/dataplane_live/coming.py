@@ -12,21 +12,20 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from connector import telemetry
 from connector.errors import DescriptorsShort
 from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import Records
+from connector.values import Value
 
 HOP_BYTES: Final = 1024 * 1024  # sealed in a thread at once: below, the way there and back costs more than the hashing
 LINGER_SECONDS: Final = 0.01  # that more than a chunk waits for more of a hop
 PAUSE_SECONDS: Final = 0.2  # before what found no descriptor is written again
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Value):
     """What is due, the position behind it, and whether it is `sealed` already."""
 
     data: bytes

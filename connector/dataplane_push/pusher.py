@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -35,6 +34,7 @@ from connector.metering.chain import Outcome
 from connector.metering.objects import Receipt, kept
 from connector.ports import SIGNED_REQUESTS, Reply, Source, Transfers
 from connector.signatures.digests import content_digest
+from connector.values import Value
 
 RECEIPTS_RELATION: Final = "https://w3id.org/qiao/v1/receipts"  # of a sink that answers with them
 OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"
@@ -45,8 +45,7 @@ DIGITS_MAX: Final = 18
 AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Value):
     """What is pushed of one transfer."""
 
     permit: Permit

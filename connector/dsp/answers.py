@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+
+from msgspec import Struct
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
@@ -35,8 +36,7 @@ def taken(status: int) -> bool:
     return status < ERROR
 
 
-@dataclass(slots=True)
-class Doubts:
+class Doubts(Struct):
     """The refusals that one message has met. `seconds` is how long one has to be repeated that need not be the peer's own."""
 
     seconds: float

@@ -15,13 +15,12 @@ accepted message of ours in between; it gets the stored answer. Everything else 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from connector.dsp import negotiation, transfer
 from connector.dsp.messages import OTHER, TERMINATION, Kind, Message, Move, Role
 from connector.errors import IllegalMessage
+from connector.values import Value, field, replace
 
 TABLES = {Kind.NEGOTIATION: negotiation.TRANSITIONS, Kind.TRANSFER: transfer.TRANSITIONS}
 FINAL = {Kind.NEGOTIATION: negotiation.FINAL, Kind.TRANSFER: transfer.FINAL}
@@ -33,8 +32,7 @@ NOWHERE: Mapping[tuple[Role, Move], str] = {}  # what leads on from a final stat
 GIVES_WAY = {Move.SUSPENSION: {Move.SUSPENSION, Move.COMPLETION}, Move.COMPLETION: {Move.COMPLETION}}
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Value):
     """A negotiation or a transfer process as this side knows it.
 
     `pid` is ours, `peer_pid` the counterparty's (None until it told us). `peer` is the counterparty's participant id and
@@ -97,23 +95,7 @@ class Process:
         return TURNS[self.kind].get(self.state) is OTHER[self.role]
 
 
-_members_of = attrgetter(*(each.name for each in fields(Process)))
-_Draft: Any = make_dataclass("_Draft", [each.name for each in fields(Process)], slots=True)  # of the same layout, and not frozen
-
-
-def changed(process: Process, **members: Any) -> Process:
-    """`dataclasses.replace`, which takes three times as long: it sets each of the frozen members by a call. A message is five of them.
-    Raises AttributeError for what is no member."""
-    draft = _Draft(*_members_of(process))
-    for name, value in members.items():
-        setattr(draft, name, value)
-    draft.__class__ = Process
-    made: Process = draft
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Value):
     """The outcome of `receive`. On a replay `process` is unchanged and the stored answer is due again. `settled` is the
     id of our outbox row that this message answered by implication or, if `overruled`, made void: nothing says that the peer took it."""
 
@@ -166,7 +148,7 @@ def _next(process: Process | _Standing, sender: Role, move: Move, state: str | N
 
 def _moved(process: Process, now: _Standing, **settled: Any) -> Process:
     """The process at its new place, and what the move settles."""
-    return changed(process, state=now.state, resumed=now.resumed, halted=now.halted, **settled)
+    return replace(process, state=now.state, resumed=now.resumed, halted=now.halted, **settled)
 
 
 def _halted(process: Process | _Standing, sender: Role, move: Move) -> bool:
@@ -203,7 +185,7 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
 
 def send(process: Process, move: Move, outbox_id: str) -> Process:
     """Put a move of ours in flight; the state stays until it is answered. Raises IllegalMessage as `sending`."""
-    return changed(process, **sending(process, move, outbox_id))
+    return replace(process, **sending(process, move, outbox_id))
 
 
 def sending(process: Process, move: Move, outbox_id: str) -> dict[str, Any]:
@@ -237,13 +219,13 @@ def refused(process: Process, outbox_id: str) -> Process:
     if process.in_flight is None or process.in_flight_id != outbox_id:
         return process
     over = process.state == INITIAL or process.in_flight.termination
-    return changed(process, in_flight=None, in_flight_id=None, state=TERMINATED if over else process.state)
+    return replace(process, in_flight=None, in_flight_id=None, state=TERMINATED if over else process.state)
 
 
 def unanswered(process: Process) -> Process:
     """Our message in flight found nobody in its time. Whether the peer has seen it is unknown, so the state stays; the same
     message may be sent again."""
-    return changed(process, in_flight=None, in_flight_id=None)
+    return replace(process, in_flight=None, in_flight_id=None)
 
 
 def told(process: Process, outbox_id: str, peer_state: str, *, refused: bool = False) -> Process | None:
@@ -275,7 +257,7 @@ def _may_lag(process: Process, peer_state: str) -> bool:
 
 def terminated(process: Process) -> Process:
     """End the process on this side, whatever is in flight."""
-    return changed(process, state=TERMINATED, in_flight=None, in_flight_id=None, last_accepted=None)
+    return replace(process, state=TERMINATED, in_flight=None, in_flight_id=None, last_accepted=None)
 
 
 def termination_of(process: Process) -> Move:

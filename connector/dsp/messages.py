@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
+
+from connector.values import Value
 
 DSP_CONTEXT = "https://w3id.org/dspace/2025/1/context.jsonld"
 CONTEXT = [DSP_CONTEXT]
@@ -100,8 +101,7 @@ def path_of(move: Move, peer_pid: str | None) -> str:
     return later.format(peer_pid if SEGMENT.fullmatch(peer_pid) else quote(peer_pid, safe=PATH_CHARACTERS))
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value):
     """A message that was read from the wire, or is about to be written to it.
 
     `digest` is the SHA-256 of the canonical body (keys sorted): what makes two messages equal, since DSP 2025-1 has no

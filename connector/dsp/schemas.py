@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 
 from connector.dsp.messages import DSP_CONTEXT
+from connector.values import Value
 
 BASE = "https://w3id.org/dspace/2025/1/"
 _POLICY = "negotiation/contract-schema.json#/definitions/"
@@ -58,8 +58,7 @@ DETAIL_MAX_VALUES = 500  # an error of the validator costs up to 0.1 ms for each
 TOO_DEEP = "the document is nested too deeply, or holds text that is not Unicode"
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Value):
     """One broken keyword of a schema, free of the library that found it.
 
     `path` leads into the document, `expected` is the keyword's value as far as the library tells, `found` the part of

@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -20,6 +19,7 @@ import orjson
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT, ERROR_TYPE, PROCESS_TYPE, Kind, Message, Move
 from connector.dsp.schemas import Schemas
 from connector.errors import WireError
+from connector.values import Value
 
 DEPTH_MAX = 32  # an offer with nested logical constraints stays below 16; deeper is an attack or a mistake
 NODES_MAX = 20_000  # the largest message we accept (256 KiB) with real content has some 8,000 values
@@ -34,8 +34,7 @@ HOW, LEAF = "how_to_fulfil", ("path", "operator", "unit", "status", "id")  # of 
 NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')  # every name in a JSON text ends so, and a string that begins with a colon looks like it
 
 
-@dataclass(frozen=True, slots=True)
-class NeedsExpansion:
+class NeedsExpansion(Value):
     """The body is JSON, but not a compact message of `expected` (`@type`): it takes JSON-LD to know what it is."""
 
     expected: str

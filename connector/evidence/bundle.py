@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar, Final, Self
 
@@ -11,6 +10,7 @@ from connector.evidence.members import FORMAT, VERSION, write
 from connector.evidence.sealed import Sealing
 from connector.metering import claims as read
 from connector.metering.content import write_bytes
+from connector.values import Value
 
 ATTESTATION: Final[read.Table] = {"iss": read.did, "iat": read.number, "lines": read.digest}
 
@@ -19,8 +19,7 @@ COUNT: Final = "evidence-exported"  # the name of the fact that counts (`connect
 FORM: Final = "evidence"  # in the detail of a numbered fact: the version of the files that its program writes (`control.steps`)
 
 
-@dataclass(frozen=True, slots=True)
-class Attestation:
+class Attestation(Value):
     """The word of `issuer` that the lines of a file with this SHA-256 (`lines`) are all that it has of an agreement, up to the checkpoints
     of its own ledger among them. Whoever has no key of it can leave nothing out but with this word, by calling it a file of the version
     without one; itself it signs what its other exports, and those of the other side, can show to be false (`compared`)."""

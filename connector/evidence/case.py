@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 from connector.errors import MeterRefused, Unauthenticated
 from connector.evidence.members import Finding, Member, finding
@@ -13,14 +14,14 @@ from connector.merkle.checkpoints import Checkpoint
 from connector.merkle.notes import Kind, VerifierKey
 from connector.metering.objects import Read, Signed, digest, opened
 from connector.signatures import jws
+from connector.values import Value, field
 
 S = TypeVar("S", bound=Signed)
 Place = tuple[str, str, int]  # whose ledger, its origin, its size
 AHEAD_SECONDS: Final = 300  # how far the clocks of two participants, or of one before and after it was set, may be apart
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Value):
     """What a verifier knows without the file: the `keys` of participants (by id), and `notes`, verifier keys of logs and of witnesses.
     Where a participant is named here nothing else counts for it."""
 
@@ -32,8 +33,7 @@ class Trust:
         return bool(self.keys or self.notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(Value):
     """A signed object that was read: where it stands, what it is named by, and what it says."""
 
     member: Member
@@ -49,8 +49,7 @@ class Object:
         return str(self.member.value["transfer"])
 
 
-@dataclass(frozen=True, slots=True)
-class Narrowed:
+class Narrowed(Value):
     """A key whose end (POSIX seconds, None for none) the file has as `said` and the verifier as `trusted`; the earlier one counts."""
 
     kid: str
@@ -58,8 +57,7 @@ class Narrowed:
     trusted: float | None
 
 
-@dataclass(slots=True)
-class Case:
+class Case(Struct):
     """One file under examination. `header` and `agreement` are its members of that kind; `keys` are those that count, by participant;
     `notes` the verifier keys of `Trust`, `narrowed` those whose end is not told alike; `found` takes what does not hold."""
 
@@ -144,8 +142,7 @@ class Case:
         return (*pinned.values(), *others)
 
 
-@dataclass(frozen=True, slots=True)
-class Cosigned:
+class Cosigned(Value):
     """A checkpoint of the exporter's ledger that somebody else has cosigned: `by` (participant or name of a pinned key), at `at` (POSIX
     seconds)."""
 
@@ -155,8 +152,7 @@ class Cosigned:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Value):
     """What an entry that is no signed object says of a process: when (POSIX seconds), in which state, by which move. `detail` is None where
     it was erased."""
 
@@ -176,8 +172,7 @@ class Fact:
         return code if isinstance(code, str) else None
 
 
-@dataclass(slots=True)
-class Ledgers:
+class Ledgers(Struct):
     """What was found of ledgers. `newest` is the newest checkpoint of each log of the exporter; `seen` are the roots that were signed, each
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
     signed objects stand, `standing` of which pid each entry is, by log and index. `facts` are those of each pid, in their order;

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
+
+from msgspec import Struct
 
 from connector.errors import MeterRefused, Unauthenticated
 from connector.evidence.case import AHEAD_SECONDS, Case, Object
@@ -19,14 +20,14 @@ from connector.metering.objects import Ack, Manifest, Receipt
 from connector.metering.ranges import Ranges
 from connector.metering.statements import Statement
 from connector.signatures.jws import claims_of
+from connector.values import Value, field
 
 DIGEST_BYTES = 32
 OF_TRANSFERS = frozenset({"manifest", "receipt", "ack", "statement"})
 OF_ALL = frozenset({"statement", "closing", "closing-ack"})  # what may be about the agreement and no transfer
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Value):
     """An account as the receipts make it, one after the other (`metering.chain.Account`)."""
 
     manifest: str
@@ -40,8 +41,7 @@ class Replayed:
     attested: str = "provider-only"
 
 
-@dataclass(slots=True)
-class Flow:
+class Flow(Struct):
     """One manifest with its receipts, by their numbers, and the acks of these, by the digests of the receipts. `last` is the last receipt
     that follows from those before it, `acked` the last of them that has its ack; `counts` are what that one comes to. `whole` says
     whether all that is there was followed to its end, `lost` the numbers of those that a consumer has lost."""
@@ -56,8 +56,7 @@ class Flow:
     lost: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Flows:
+class Flows(Struct):
     """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks`, `statements`, `closings` and the answers to these
     (`closing_acks`) as they stand, `answered` those of the answers that hold by the digests of the closings, and `objects`, all of them by
     digest; `transfers` are the members of that kind by the exporter's pids."""

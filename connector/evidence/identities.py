@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import floor
 from typing import Any
 
@@ -12,6 +11,7 @@ from connector.evidence.members import Member
 from connector.merkle.notes import read_vkey
 from connector.metering.content import read_bytes
 from connector.signatures.jws import KEY_BYTES, PublicKey, from_jwk
+from connector.values import replace
 
 
 def pinned(keys: Mapping[str, Sequence[PublicKey]], vkeys: Sequence[str] = ()) -> Trust:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ import rfc8785
 from connector.evidence.codes import CODES
 from connector.metering.content import read_bytes
 from connector.metering.counts import COUNTED
+from connector.values import Value
 
 FORMAT: Final = "https://w3id.org/qiao/v1/evidence"
 VERSION: Final = 3
@@ -47,8 +47,7 @@ NO_VALUES: Final[Mapping[str, object]] = {}
 Is = Callable[[object], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Value):
     """What a value has to be: whether it `holds`, and `what` that is in words."""
 
     holds: Is
@@ -202,8 +201,7 @@ PLACES: Final = {kind: place for place, kind in enumerate(BEFORE)} | {"attestati
 OBJECTS: Final = ("manifest", "receipt", "ack", "statement", "closing", "closing-ack")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Value):
     """One line: its number from 1, where it begins in the file (bytes from 0), its kind and what it says."""
 
     line: int
@@ -212,8 +210,7 @@ class Member:
     value: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value):
     """Something that does not hold: a code and its sentence; the line and the byte at which the member begins, and the place in it
     (RFC 6901), as far as it is about one."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +11,10 @@ from connector.evidence.members import Finding
 from connector.metering.closing import REFUSED
 from connector.metering.codes import CODES
 from connector.metering.counts import Counts, total
+from connector.values import Value, field
 
 
-@dataclass(frozen=True, slots=True)
-class FlowTold:
+class FlowTold(Value):
     """One manifest: the transfer (the provider's pid), the dataset, when it was promised, how far both have signed, and the digests of
     all that was signed, by what it is (`manifest`, `receipt 1`, `ack 1`, ...), with who has `signed` it, and when (POSIX seconds)."""
 
@@ -46,8 +45,7 @@ class FlowTold:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ClosingTold:
+class ClosingTold(Value):
     """What `by` has signed of the end of the agreement, at `at` (POSIX seconds), and what `other` has signed of that: `state` is taken,
     refused (for the code `why`) or "" for nothing, `ends` when the agreement ends for it."""
 
@@ -80,16 +78,14 @@ class ClosingTold:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Value):
     """What an exporter has on record of a process: its own `pid`, and the `moves` of it."""
 
     pid: str
     moves: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Value):
     """What a file tells of an agreement: who, what, how much, when, attested by whom. `policy` is the digest of the agreement's document;
     `alone` are counts that no consumer has signed for; `witnesses` say who has cosigned how much of the exporter's ledger."""
 
@@ -136,8 +132,7 @@ class Told:
         return total(flow.counts for flow in self.flows)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Value):
     """The outcome. `told` is None if too little of the file could be read; `unproven` says what a sound file does not prove, `narrowed`
     which keys end otherwise in the file than the verifier knows."""
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from itertools import count
 from operator import mul
 from typing import Final
+
+from connector.values import Value
 
 _SEAL: Final = '{{"seal":{{"bytes":"{size:016d}","sha256":"{digest}","sum":"{total:020d}","moment":"{moment:036d}"}}}}\n'
 SEAL_BYTES: Final = len(_SEAL.format(size=0, digest="0" * 64, total=0, moment=0))
 
 
-@dataclass(frozen=True, slots=True)
-class Altered:
+class Altered(Value):
     """What happened to a file. `offset` is the byte at fault (from 0) and `was` what stood there, both None if it is not exactly one;
     `says` is the sentence for a person."""
 

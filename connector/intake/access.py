@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -21,6 +20,7 @@ from connector.dsp.answers import CLOCKS_APART, by_clocks
 from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.ports import Clock, Identity, Peer
 from connector.records import Edr
+from connector.values import replace
 
 RENEW_AT = 0.8  # share of its life after which a token is renewed: leaves a fifth for slow answers and repeats
 RETRY_SECONDS = 1.0  # after a renewal that failed, while the old token may still hold

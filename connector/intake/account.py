@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from connector import telemetry
@@ -33,6 +32,7 @@ from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.sinks import Placed
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered, Receipted
+from connector.values import Value, replace
 
 QUIET_SECONDS = 1.0  # after which what was verified is receipted, be it less than a window
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again; doubles
@@ -41,8 +41,7 @@ LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does n
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Value):
     """What all accounts share: `decide` commits (`Journal.decide`), `ledger` gives our newest signed checkpoint or None, `heard(transfer)`
     says of a transfer that is over whether the provider has our last receipt (`control_billing.stating`)."""
 

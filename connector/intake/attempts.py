@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from connector import telemetry
@@ -24,6 +23,7 @@ from connector.ports import Download as Incoming
 from connector.ports import Peer
 from connector.ports.sinks import Sink
 from connector.records import Pull
+from connector.values import Value, replace
 
 BATCH_BYTES = 1024 * 1024  # handed to the thread at once: below, the hop costs more than the work
 RESTARTS_MAX = 5  # data that changes more often than it can be read is no dataset
@@ -34,8 +34,7 @@ Progress = Callable[[Pull], Awaitable[None]]
 OPEN_ENDED = "the transfer is over, and the provider has not signed that this is all of the data"
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
+class Downloaded(Value):
     """What a download came to. `verified` says that the provider stated a digest and the file has it, or that a content log proves it;
     without one only the size was compared, if even that was stated. `resumed` counts the continuations after a cut, `restarted`
     beginnings from zero. `sha256` is what the provider states if `stated`, else what the file has.
@@ -54,8 +53,7 @@ class Downloaded:
     leaves_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(Value):
     """An answer that names a manifest at `url`. Its body has not been read; `stack` closes it. An answer that refuses data before the
     first receipt has no `head`, and its manifest is where it always is (`url` None)."""
 

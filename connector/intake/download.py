@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
+
+from msgspec import Struct
 
 from connector.dataplane.edr import read_address
 from connector.dsp.messages import Kind
@@ -44,6 +45,7 @@ from connector.ports.sinks import Enough, Movers, Placed, Sink, Sinks
 from connector.records import Edr, Pull
 from connector.records.metering import Metered
 from connector.signatures.jws import SigningKey, claims_of
+from connector.values import replace
 
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
@@ -54,8 +56,7 @@ NOWHERE: Final = {"endpoint": "https://sink.invalid/"}  # beside data of which n
 PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no number: with TLS one of them decrypts while another waits
 
 
-@dataclass(slots=True)
-class Metering:
+class Metering(Struct):
     """How a consumer that signs receipts does so: `after` is `write` or `fsync`, what was done with the data before it signs;
     `prices(document)` names the prices of an agreement, as a manifest does."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urljoin
 
 from connector.dataplane.ranges import read_content_range, read_repr_digest, strong
 from connector.errors import PeerFailed, PeerRefused
 from connector.origins import origin
+from connector.values import Value
 
 # Time-outs, overload, a proxy whose upstream restarts.
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -23,8 +23,7 @@ PARAMETERS = re.compile(PARAMETER)
 DESCRIBED_BY, JWT = "describedby", "application/jwt"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Value):
     """`first` is where the body begins in the representation; `size_bytes` the size of the whole, None if not stated;
     `validator` the strong entity tag; `sha256` the stated digest of the whole."""
 

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from connector.errors import ConnectorError, PeerFailed
 from connector.merkle.tree import leaf_hash
 from connector.metering.content import records_in
 from connector.ports import Download as Incoming
 from connector.ports.sinks import Move, Mover, Movers, Placed
+from connector.values import Value, field
 
 STILL_SECONDS = 0.005  # without more of an answer: what has come is looked at
 BATCH_BYTES = 1024 * 1024  # hashed in a thread at once: below, the hop costs more than the work
 
 
-@dataclass(slots=True, eq=False)
-class Window:
+class Window(Struct, eq=False):
     """Leaves that are on their way: from leaf `first` on those with the hashes `expected`, at `offset`, `length` bytes in all.
 
     `seen` of them have come. `wrong` holds the leaves that had another hash, and which. `move` tells when there are no more to come.
@@ -63,8 +64,7 @@ class Leg(Protocol):
         """Stop at once, and let go of everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Value):
     """How the data are cut into leaves: `chunk_bytes` each, and the `unit` of the records that are counted."""
 
     chunk_bytes: int

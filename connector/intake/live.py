@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -39,6 +38,7 @@ from connector.ports import Download as Incoming
 from connector.ports import Peer, VerificationKey
 from connector.ports.sinks import Enough, Sink
 from connector.records import Pull
+from connector.values import replace
 
 IDLE_SECONDS: Final = 86_400.0  # of the bytes: a source may be quiet. Whether the provider is there is heard from its checkpoints
 SIGNED_SECONDS: Final = 30.0  # without a byte of what the provider has signed, and so has sent: then the line is one that nobody closes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from connector.intake.promise import Broken, Unending
 from connector.metering import credit
@@ -11,12 +10,12 @@ from connector.metering.content import SIZE_MAX, Known
 from connector.metering.objects import Checkpoint, Receipt, kept
 from connector.metering.ranges import Ranges
 from connector.records.metering import Metered
+from connector.values import Value
 
 GROWS_BYTES_MIN, GROWS_BYTES_MAX = 64 * 1024, 4 * 1024 * 1024  # by which the room for a window grows, as more of it comes at once
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Value):
     """How far it is proven: so many leaves, bytes and records, and what was signed of them (None: nothing yet)."""
 
     leaves: int = 1
@@ -25,8 +24,7 @@ class State:
     checkpoint: Checkpoint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(Value):
     """The next leaves: how long each is, by what the provider says, and what it has signed of the log with them."""
 
     lengths: tuple[int, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from connector.errors import MeterRefused, PeerFailed, ProofRefused
@@ -20,6 +19,7 @@ from connector.metering.content import Header, Layout, read_header, write_etag
 from connector.metering.objects import Checkpoint, Manifest, Read, manifest_of
 from connector.metering.ranges import Ranges
 from connector.ports import VerificationKey
+from connector.values import Value
 
 
 class Broken(PeerFailed):
@@ -30,8 +30,7 @@ class Broken(PeerFailed):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(Value):
     """Finite data as the provider has promised it: `token` is the manifest's JWS, `leaves` the hashes of its log."""
 
     token: str
@@ -65,8 +64,7 @@ class Promise:
         return write_etag(self.root, self.layout.chunk_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Unending:
+class Unending(Value):
     """Data without an end as the provider has promised them."""
 
     token: str

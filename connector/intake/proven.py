@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 
 from connector import telemetry
 from connector.errors import ConnectorError, PeerFailed, ProofRefused, SinkFailed
@@ -31,6 +30,7 @@ from connector.ports import Download as Incoming
 from connector.ports import Peer
 from connector.ports.sinks import Movers, Placed
 from connector.records import Pull
+from connector.values import Value, replace
 
 AHEAD = 3  # windows that a leg has been given beside the one that arrives: their hashes are here before their bytes
 WINDOW_BYTES = 16 * 1024 * 1024  # handed to a leg at once; also the least that one of several legs asks for
@@ -40,8 +40,7 @@ SOURCE_FAILED = "source-failed"  # the code of an answer to who asks for data th
 LAST_SECONDS = 5.0  # for a receipt about a wrong leaf: whoever stops does not wait long
 
 
-@dataclass(frozen=True, slots=True)
-class Road:
+class Road(Value):
     """By what the data come: `parallel` connections, each given up after `idle_seconds` without a byte. They are to be `durable` in the
     end: to outlive a loss of power."""
 

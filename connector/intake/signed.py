@@ -13,7 +13,6 @@ import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +29,7 @@ from connector.signatures import http
 from connector.signatures.asking import Asked, Asking, Means
 from connector.signatures.digests import AUTHORIZATION
 from connector.signatures.jws import SigningKey
+from connector.values import Value
 
 DATA = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
 DEMANDED = b"signed-requests"  # the last part of `ports.SIGNED_REQUESTS`, whichever prefix a policy writes before it
@@ -43,8 +43,7 @@ UNSIGNED = (
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Signing:
+class Signing(Value):
     """How a consumer signs: `signer` returns the key that signs now, `keys` those known of a participant."""
 
     signer: Callable[[], SigningKey]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 from connector import telemetry
@@ -19,6 +18,7 @@ from connector.ports import Store
 from connector.ports.sinks import Sink, Sinks
 from connector.records import Pull
 from connector.records.metering import Metered
+from connector.values import replace
 
 ONLY_SIZE: Final = "the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked"
 DIGEST_TAG: Final = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from nacl.bindings import crypto_sign
@@ -23,6 +22,7 @@ from connector.records import Agreement, Changes, Conflict, Evidence
 from connector.records.ledger import Log, Place
 from connector.signatures import jws
 from connector.signatures.jws import SIGNATURE_BYTES, SigningKey
+from connector.values import replace
 
 
 class Book:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -34,6 +33,7 @@ from connector.records import Agreement
 from connector.records.ledger import Entry, Log, Place, Witnessed
 from connector.records.metering import Metered, Receipted
 from connector.signatures import jws
+from connector.values import Value
 
 PAGE = 200  # entries at once: 400 kB of signed objects
 PROCESSES = 500
@@ -51,8 +51,7 @@ KINDS = {
 Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ledger:
+class _Ledger(Value):
     """Our logs at one moment: each with its signed checkpoint and what is proven with it; how many entries of each are looked through;
     what others have seen of them; and how a checkpoint of ours is read."""
 
@@ -75,8 +74,7 @@ class _Ledger:
         return [row for row in self.seen if row.origin not in ours]
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Value):
     """What is said of an agreement beside the ledger, as it stood when the export began."""
 
     agreement: Agreement

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from time import perf_counter
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -26,6 +25,7 @@ from connector.ports import Clock, Identity, Store
 from connector.ports.ledger import Anchor
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import TILE_LEVELS, Log, Numbered, Place, Subtree
+from connector.values import replace
 
 GROUP_AT_MOST = 256  # entries to a commit: one tile
 LINGER_SECONDS = 0.25  # how long entries wait for more of them; who needs a number (an ack, a witness) does not wait for that

@@ -9,7 +9,6 @@ a proof of consistency is signed by nobody and may be of any bytes, so one that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 
 from prometheus_client import Counter
@@ -23,6 +22,7 @@ from connector.ports import Clock, Identity, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
 from connector.remembered import Paces
+from connector.values import replace
 
 CONTRADICTIONS = frozenset({"witness-forked", "witness-successor"})
 UNCONTINUED = frozenset({"consistency-length", "consistency-mismatch", "consistency-old-mismatch"})  # proves nothing, and is told

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from urllib.parse import quote
 
@@ -28,6 +27,7 @@ from connector.merkle import checkpoints, notes, witness
 from connector.ports import Clock, Identity, Participant, Peer, Reply, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
+from connector.values import Value
 
 PROTOCOL_PATH = "/dsp/2025-1"  # below the same base as the protocol stands the ledger
 LEDGER_PATH = "/ledger"
@@ -48,8 +48,7 @@ OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_B
 cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger", registry=telemetry.registry)
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Value):
     """Why a peer has not cosigned what it was asked to: the `reason`, `since` when (POSIX seconds), and after how many `times`."""
 
     since: float

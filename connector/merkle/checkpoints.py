@@ -13,19 +13,18 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from connector.errors import ProofRefused
 from connector.merkle import notes
 from connector.merkle.tree import EMPTY, HASH_BYTES, SIZE_MAX
+from connector.values import Value
 
 ORIGIN_BYTES_MAX = 255  # what the subtree signatures of tlog-cosignature can hold
 DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 LINES = 3  # origin, size, root
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Value):
     """What a checkpoint says. Raises ProofRefused with the code that `read` has for it: nothing else can be held."""
 
     origin: str
@@ -54,8 +53,7 @@ class Checkpoint:
         return "".join(f"{line}\n" for line in lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Value):
     """A checkpoint that its log has signed: what it says, the note, the log's signatures, and those of the witnesses asked for."""
 
     checkpoint: Checkpoint

@@ -10,7 +10,6 @@ exchanged for others of the same shape (leaf 4 of 5 for leaf 1 of 2). Ours there
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import cbor2
@@ -18,6 +17,7 @@ import cbor2
 from connector.errors import ProofRefused
 from connector.merkle.notes import Sign, verifies
 from connector.merkle.tree import root_from_consistency, root_from_inclusion
+from connector.values import Value
 
 RECEIPT_BYTES_MAX = 64 * 1024
 DEPTH_MAX = 8
@@ -34,8 +34,7 @@ TREE_SIZE = "https://w3id.org/qiao/v1/tree-size"  # a label of our own, which ot
 KeyOf = Callable[[str], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Value):
     """What a receipt says beside its proof, protected by the signature: RFC 9943 demands all of it but the time.
 
     `kid` is the DID URL of the key, `issuer` the log, `subject` what the entry is about, `at` the time of issue in POSIX seconds.
@@ -47,8 +46,7 @@ class Statement:
     at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Included:
+class Included(Value):
     """A verified receipt of inclusion. `sized` says whether `size` and `index` are signed for; if not, only the root is."""
 
     statement: Statement
@@ -58,8 +56,7 @@ class Included:
     sized: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Continued:
+class Continued(Value):
     """A verified receipt of consistency. `sized` says whether `size` is signed for; if not, only the root is."""
 
     statement: Statement
@@ -139,8 +136,7 @@ def _receipt(statement: Statement, size: int, root: bytes, kind: int, proof: lis
     return bytes([SIGN1_TAG]) + _encoded([protected, {VDP: {kind: [_encoded(proof)]}}, None, signature])
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Value):
     """A receipt taken apart, of which nothing is proven yet. `size` is what its protected header says, None if nothing."""
 
     statement: Statement

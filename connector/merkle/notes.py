@@ -11,7 +11,6 @@ import hashlib
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
@@ -19,6 +18,7 @@ from nacl.bindings import crypto_core_ed25519_is_valid_point, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from connector.errors import ProofRefused
+from connector.values import Value
 
 NOTE_BYTES_MAX = 256 * 1024  # "a maximum limit to the overall size"; sixteen signatures of 5 kB are to be taken
 SIGNATURES_MAX = 64
@@ -40,8 +40,7 @@ class Kind(IntEnum):
     COSIGNATURE = 0x04
 
 
-@dataclass(frozen=True, slots=True)
-class VerifierKey:
+class VerifierKey(Value):
     """The key that a signature line names: by its `name` and by the first four bytes of a hash over it.
 
     Raises ProofRefused(`key-name`, `key-length`, `key-point`).
@@ -69,16 +68,14 @@ class VerifierKey:
         return f"{self.name}+{self.id.hex()}+{b64encode(bytes([self.kind]) + self.public).decode('ascii')}"
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(Value):
     """A key that signs. `sign` gives the Ed25519 signature of a message."""
 
     key: VerifierKey
     sign: Sign
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Value):
     """One signature line: who says to have signed, and 1 byte or more of which only a known key tells what they are."""
 
     name: str
@@ -91,16 +88,14 @@ class Signature:
         return f"{DASH}{self.name} {b64encode(self.key_id + self.value).decode('ascii')}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Value):
     """A text that ends in a newline, and its signatures. Nothing about them is proven yet."""
 
     text: str
     signatures: tuple[Signature, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Value):
     """A signature that holds, by a key that was asked for; `at` is the time of a cosignature in POSIX seconds, else None."""
 
     key: VerifierKey

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from connector.errors import ProofRefused
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import HASH_BYTES, PROOF_HASHES_MAX, verify_inclusion
+from connector.values import Value
 
 HEADER = "c2sp.org/tlog-proof@v1"
 PROOF_BYTES_MAX = notes.NOTE_BYTES_MAX + 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Value):
     """What a proof says: `checkpoint` are the bytes of a signed note, `extra` is opaque and not authenticated."""
 
     index: int

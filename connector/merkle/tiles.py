@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 
 from connector.errors import ProofRefused
 from connector.merkle.tree import EMPTY, HASH_BYTES, SIZE_MAX, Nodes, frontier_at, leaf_hash, root_of
+from connector.values import Value
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
@@ -26,8 +26,7 @@ PATH = re.compile(r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?
 SOME_HASH = bytes(HASH_BYTES)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Tile:
+class Tile(Value, order=True):
     """Names one tile, or one bundle at level ENTRIES. `width` is how many hashes or entries it has, 256 if it is full.
 
     Raises ProofRefused with `tile-level`, `tile-index` or `tile-width`.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from connector.errors import ProofRefused
+from connector.values import Value
 
 HASH_BYTES = 32  # SHA-256
 SIZE_MAX = 2**63 - 1  # leaves; every implementation of these formats counts in signed 64 bits
@@ -35,8 +35,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Frontier:
+class Frontier(Value):
     """All that a tree of `size` leaves has to remember in order to grow: its largest full subtrees, from left to right.
 
     Raises ProofRefused(`frontier`) if there are not as many hashes as `size` has bits set.

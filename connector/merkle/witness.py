@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from connector.errors import ProofRefused
 from connector.merkle import checkpoints, notes, proofs
 from connector.merkle.tree import EMPTY, verify_consistency
+from connector.values import Value
 
 PROOF_LINES_MAX = 63
 REQUEST_BYTES_MAX = notes.NOTE_BYTES_MAX + 8 * 1024
@@ -34,8 +34,7 @@ STATUSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Value):
     """What a log asks for: to cosign `checkpoint` (a signed note, and what it says), which continues its first `old` leaves."""
 
     old: int
@@ -44,16 +43,14 @@ class Request:
     checkpoint: checkpoints.Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Value):
     """The latest tree of one log that was cosigned here; without arguments: none."""
 
     size: int = 0
     root: bytes = EMPTY
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value):
     """An answer over HTTP. `code` is why, empty for 200. `seen` is what has to be durable first, None if nothing changes."""
 
     status: int

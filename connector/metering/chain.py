@@ -19,7 +19,6 @@ answer to a window is its receipt, and the provider's next request carries the a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
@@ -30,6 +29,7 @@ from connector.metering.counts import Counts, call
 from connector.metering.objects import Ack, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
 from connector.metering.ranges import Ranges, covers, union
 from connector.signatures import jws
+from connector.values import Value, replace
 
 AHEAD_SECONDS_MAX: Final = 300  # how far the clock of a participant may run ahead; order is by `seq`, never by time
 # What a receipt makes of the account. A rejection or an abort ends nothing: the leaf may come right, the disk may be emptied.
@@ -84,8 +84,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # it does not hold: nothing changes
 
 
-@dataclass(frozen=True, slots=True)
-class Judged(Generic[A]):
+class Judged(Value, Generic[A]):
     """What follows. `account` is the one to store (the same unless accepted or conflict); `code` and `message` say why it was not accepted
     ("" where it was); `ack` is the one to answer with, "" if there is none yet: make it with `answer`. `receipt` is what was read."""
 

@@ -5,7 +5,6 @@ The provider's side, and how both go together, is in `chain`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from connector.errors import MeterRefused
@@ -15,12 +14,12 @@ from connector.metering.claims import RANGES_MAX
 from connector.metering.codes import refused
 from connector.metering.objects import Ack, Checkpoint, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
 from connector.metering.ranges import Ranges, limited, union
+from connector.values import Value
 
 NOT_READ: Final = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Value):
     """What a consumer knows of a transfer before it sees the manifest: the parties, the ids, the SHA-256 of the agreed policy's JCS form,
     and the name of its prices (`metering_bills.terms`), None if it has none, NOT_READ where only the policy is there to go by."""
 

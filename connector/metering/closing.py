@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from connector.metering import claims as read
@@ -18,6 +17,7 @@ from connector.metering.codes import refused
 from connector.metering.content import write_bytes
 from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import digest, manifest_of
+from connector.values import Value
 
 MICROSECONDS: Final = 1_000_000
 LATE_SECONDS: Final = 7 * 86_400.0  # that a consumer's closing may lie back: for so long one side may be away
@@ -46,8 +46,7 @@ CLOSING_ACK: Final[read.Table] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(Value):
     """The word of `issuer` that it has closed an agreement at the instant `at` (microseconds since 1970). `issued` (POSIX seconds) is when
     it was signed: later than that only where the key of then has ended before the other side could be told."""
 
@@ -84,8 +83,7 @@ class Closing:
         return cls(*got.values())
 
 
-@dataclass(frozen=True, slots=True)
-class ClosingAck:
+class ClosingAck(Value):
     """The word of `issuer` that it has the closing of the other side whose digest is `closing`: it has taken it, or refuses it for the
     code `why`. `own` is its own closing (JWS) if it has signed one that counts, `ends` the instant (microseconds since 1970) at which the
     agreement ends for it, None as long as it has not."""

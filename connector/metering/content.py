@@ -26,6 +26,7 @@ import rfc8785
 from connector.merkle.tree import leaf_hash
 from connector.metering.codes import refused
 from connector.metering.ranges import Ranges
+from connector.values import Value
 
 VERSION: Final = 1
 ALGORITHM: Final = "sha256"
@@ -112,8 +113,7 @@ def read_header(entry: bytes) -> Header:
     return header
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Value):
     """What a set of leaves comes to: `bytes`, and `records` and `items`, each None if this side does not know."""
 
     bytes: int
@@ -121,8 +121,7 @@ class Known:
     items: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Value):
     """The leaves of `size_bytes` of finite data in chunks of `chunk_bytes`. All leaf numbers are of the log: data begin with leaf 1."""
 
     size_bytes: int
@@ -220,8 +219,7 @@ def read_sealed(data: bytes, chunk_bytes: int, sealed: Sealed | None = None) -> 
     return sealed
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Value):
     """A chunk that is sealed: its hash, its length in bytes, and the records that end in it."""
 
     hash: bytes

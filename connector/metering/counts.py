@@ -11,14 +11,13 @@ the two are as near to each other as two clocks at the two ends of a wire are (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from typing import Final
 
 from connector.metering import claims as read
+from connector.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Value):
     """What was used of a transfer, cumulative and unique: `bytes` of verified leaves, `records` (lines, rows, messages), `items` (files,
     objects), `calls` (transfers that delivered something), `microseconds` in which data flowed."""
 
@@ -29,15 +28,15 @@ class Counts:
     microseconds: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+        return Counts(*(getattr(self, each) + getattr(other, each) for each in self.__struct_fields__))
 
     def most(self, other: Counts) -> Counts:
         """Of each count the larger one: where both say of one transfer what it had come to, what it has come to."""
-        return Counts(*(max(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)))
+        return Counts(*(max(getattr(self, each), getattr(other, each)) for each in self.__struct_fields__))
 
     def within(self, other: Counts) -> bool:
         """Whether each count is at most that of `other`."""
-        return all(getattr(self, each.name) <= getattr(other, each.name) for each in fields(self))
+        return all(getattr(self, each) <= getattr(other, each) for each in self.__struct_fields__)
 
     def claims(self) -> dict[str, int]:
         """The counts by the names of their claims."""

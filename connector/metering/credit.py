@@ -20,21 +20,20 @@ K·W for each life of a process between two receipts, unless S is stored.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
 from connector.metering.content import Known, Layout
 from connector.metering.counts import Counts, call
 from connector.metering.objects import Manifest
 from connector.metering.ranges import Ranges, union, without
+from connector.values import Value, replace
 
 SNAPSHOT_CHANGED: Final = "snapshot-changed"  # the code of an end: of what was published anew nothing leaves by an account of before
 EXHAUSTED: Final = "credit-exhausted"  # the code of an answer to who has used it up: it comes again with what is signed for
 Measure = Callable[[Ranges], Known]
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Value):
     """What one side knows of a content log: how many `leaves` it has by now, the header included; what a set of leaves comes to
     (`measure`); the root over its first leaves, None where that is no checkpoint of it (`root`); the hash of a leaf, None where it is not
     known (`leaf`); and whether no more leaves will come (`ended`)."""

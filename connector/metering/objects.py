@@ -8,7 +8,6 @@ seconds, numbers whole and at most 2^53-1. A JWS is named by the SHA-256 of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
@@ -20,6 +19,7 @@ from connector.metering.content import ALGORITHM, SIZE_MAX, UNITS, VERSION, Layo
 from connector.metering.counts import COUNTS, Counts, counts_of
 from connector.metering.ranges import Ranges
 from connector.signatures import jws
+from connector.values import Value
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024  # W: a receipt is signed for half of the credit, and for a window at least
 PENDING_SECONDS: Final = 900  # an object may be on its way, over all attempts
@@ -30,8 +30,7 @@ GRANTS: Final = ("ok", "quota", "revoked", "suspended")  # of an ack
 AFTER: Final = ("write", "fsync")  # what the consumer had done with the leaves before it signed
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Value):
     """A state of a content log that the provider has signed: `size` in leaves, the header included, and the `root` over them."""
 
     size: int
@@ -41,8 +40,7 @@ class Checkpoint:
         return {"size": self.size, "root": write_bytes(self.root)}
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Value):
     """A leaf that failed, and the hash that its bytes had instead."""
 
     leaf: int
@@ -52,8 +50,7 @@ class Rejected:
         return {"leaf": self.leaf, "got": write_bytes(self.got)}
 
 
-@dataclass(frozen=True, slots=True)
-class ContentLog:
+class ContentLog(Value):
     """The log of a flow as its manifest names it: `origin` of its checkpoints, `chunk` in bytes, and `root` and `size` in bytes, both None
     while it is live."""
 
@@ -113,8 +110,7 @@ MANIFEST: Final[read.Table] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Value):
     """What the provider promises of a flow, signed before its first byte.
 
     `policy` is the SHA-256 of the agreed policy's JCS form, `prices` that of the price terms. `unit` says what a record is. The provider
@@ -203,8 +199,7 @@ RECEIPT: Final[read.Table] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Value):
     """What the consumer has verified, signed. `sequence` counts from 1 and `previous` is the digest of the receipt before.
 
     `ranges` are all leaves verified so far and `counts` what they come to, both cumulative; `checkpoint` is what they were verified
@@ -279,8 +274,7 @@ ACK: Final[read.Table] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Value):
     """The provider's answer to a receipt, signed: it has it, at `index` of its ledger, and will send up to `credit_bytes` in all.
 
     `calls` and `microseconds` are what the provider has counted itself.

@@ -6,17 +6,16 @@ A leaf is proven, signed for and counted whole. So whoever wants a range has the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from connector.metering.content import SIZE_MAX, Layout
 from connector.metering.ranges import Ranges, union
+from connector.values import Value
 
 WRITTEN: Final = re.compile(r"(?:bytes=)?(\d{0,16})-(\d{0,16})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Value):
     """The bytes [begin, end) of data in this `layout`. What is written of them begins at zero."""
 
     layout: Layout
@@ -50,8 +49,7 @@ class Part:
         return sum(max(0, min(at + length, self.end) - max(at, self.begin)) for at, length in spans)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Value):
     """The bytes from `first` to `last`, both included; to the end of the data without a `last`; without a `first` the last `last` bytes."""
 
     first: int | None

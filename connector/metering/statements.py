@@ -7,7 +7,6 @@ says which flow does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from connector.metering import claims as read
@@ -16,12 +15,12 @@ from connector.metering.codes import refused
 from connector.metering.content import write_bytes
 from connector.metering.counts import COUNTS, Counts, counts_of, total, unsigned_time
 from connector.metering.objects import Ack, Receipt, digest, manifest_of
+from connector.values import Value
 
 FLOWS_MAX: Final = 128  # of one statement: it fits an entry of the ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Value):
     """One transfer in a statement. `transfer` is the provider's pid; `manifest` and `receipt` are digests, both None and `sequence` 0
     where the consumer has signed nothing (`attested` provider-only)."""
 
@@ -78,8 +77,7 @@ STATEMENT: Final[read.Table] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Value):
     """What one side counts of an agreement over a period [`begins`, `ends`], signed: `flows` and their sum. `ledger` and `peer` are the
     newest checkpoints of both ledgers."""
 

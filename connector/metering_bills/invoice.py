@@ -15,7 +15,6 @@ the use is attested by both the price counts that part first, and the rest beyon
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import ceil
@@ -28,14 +27,14 @@ from connector.metering.content import write_bytes
 from connector.metering.counts import NOTHING, Counts, total
 from connector.metering_bills.currencies import decimal, exactly
 from connector.metering_bills.prices import Plan, Price
+from connector.values import Value
 
 Attested = Literal["both", "provider-only", "agreed"]  # by signed receipts, by the provider's word, by the agreement itself
 ALONE: Final = "provider-only"
 MICROSECONDS: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Value):
     """What a flow had come to at the instant `at` (POSIX seconds): `counts`, cumulative, and `beyond` them what the ack of the receipt says
     that the receipt does not. `transfer` is the provider's pid. `manifest` and `receipt` are the digests of what was signed, and `sequence`
     the number of the receipt; None and 0 where the consumer has signed nothing."""
@@ -61,8 +60,7 @@ class Reading:
 NONE: Final = Reading("", 0.0, NOTHING)
 
 
-@dataclass(frozen=True, slots=True)
-class Parties:
+class Parties(Value):
     """Whose invoice it is: an agreement (its id, and the SHA-256 of its document) over a dataset, its provider and consumer."""
 
     agreement: str
@@ -72,8 +70,7 @@ class Parties:
     consumer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Value):
     """One price: `quantity` of what its unit counts (bytes of a megabyte) in the period, and what that comes to, in minor units."""
 
     price: Price
@@ -82,8 +79,7 @@ class Line:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Value):
     """One transfer in the period: its last reading, and what was counted in the period, of that `beyond` by the provider alone though the
     consumer has signed for the rest. Less than nothing if the consumer has since signed for what had been beyond before."""
 
@@ -92,8 +88,7 @@ class Flow:
     beyond: Counts = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Value):
     """What the provider alone has counted and an invoice does not hold: the `transfers` (its pids), `counts` and `amount` (minor units)
     beyond what is in the invoice, and the first instant `ends` (POSIX seconds) such that an invoice up to it holds them."""
 
@@ -103,8 +98,7 @@ class LeftOut:
     ends: float
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Value):
     """That an agreement was closed at the instant `at` (POSIX seconds) by a participant, `by`; `attested` says by whose word: both, once
     the other side has what that one has signed of it, else provider-only or consumer-only."""
 
@@ -116,8 +110,7 @@ class Closed:
         return {"at": rfc3339(self.at), "by": self.by, "attested": self.attested}
 
 
-@dataclass(frozen=True, slots=True)
-class Invoice:
+class Invoice(Value):
     """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds). Of the flows `disputed` (the provider's pids) the
     two sides have signed what contradicts itself. `closed` is there if prices for time end in the period because the agreement was closed.
     `left_out` is no part of it: one side alone knows it, and it changes by the hour. Nor is that it is `preliminary`: its period was not

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
 from typing import Final
+
+from msgspec import Struct, field
 
 from connector.errors import PolicyError
 from connector.metering_bills.currencies import currency_of
@@ -32,8 +33,7 @@ PERIOD_MIN_MICROSECONDS = values.DAY
 PRICES_MAX = 32  # of an agreement
 
 
-@dataclass
-class _Reading:
+class _Reading(Struct):
     """What was found of one duty, and what is wrong with it."""
 
     duty: Rule

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from connector.metering_bills.currencies import PLACES
 from connector.odrl import values
 from connector.odrl.model import Span
 from connector.odrl.operands import BYTE_COUNT, RECORD_COUNT
+from connector.values import Value
 
 QIAO: Final = "https://w3id.org/qiao/v1/"
 CALL_COUNT: Final = "urn:qiao:callCount"  # what a budget pays for; no left operand, since a use is what `odrl:count` counts
@@ -56,8 +56,7 @@ UNITS: Final[Mapping[str, Unit]] = {
 HEALTH: Final = {f"https://hds.example/ns/1.0#{name}": UNITS[QIAO + name.lower()] for name in ("Record", "Call")}  # by other names
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(Value):
     """A price: `amount` of the plan's currency for each `unit`. `path` is the pointer of its duty in the policy.
 
     Of what is metered it is for the band (`above`, `upto`], in what the unit counts (bytes, not megabytes). Of what is agreed on
@@ -97,8 +96,7 @@ class Price:
         return bisect_right(range((at - signed) // values.bounds(period)[0] + 1), at, key=start)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """The prices of an agreement, in one `currency` (ISO 4217). `signed` is the instant of its signing (microseconds since 1970), None in
     an offer: nothing is owed yet. `ends` is the one from which no period begins any more, because the agreement is over."""
 

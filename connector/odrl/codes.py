@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
+
+from connector.values import Value
 
 
 class Code(StrEnum):
@@ -103,8 +104,7 @@ class Stage(StrEnum):
     TRANSFER = "transfer"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value):
     """One thing in a policy that cannot be meant here, or (severity `warning`) that is easily misread.
 
     `path` is an RFC 6901 pointer into the document as its author wrote it; "" is the whole document. Where that was a graph, `path` points

@@ -7,7 +7,6 @@ total that it leaves open, in whole numbers of the operand's own unit: uses, byt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 from typing import NamedTuple
@@ -15,10 +14,10 @@ from typing import NamedTuple
 from connector.odrl.judge import Case, granted, matching
 from connector.odrl.model import TRUE, Constraint, Cut, Lapse, Node, Number, Policy, Rule, Window, conjuncts, leaves
 from connector.odrl.values import bounds
+from connector.values import Value, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Value):
     """An upper bound that a permission sets for certain: beyond it the permission is not satisfied, whatever else holds.
 
     `rule` is the path of the permission, `path` that of the constraint; `operand` the left operand (full IRI), `limit` the bound in the
@@ -80,16 +79,14 @@ class Tally(NamedTuple):
         return self._replace(marks=tuple(mark for mark in self.marks if mark >= spent + max(self.least, 1)))
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Value):
     """An amount that does not fit any more, and what is `left`."""
 
     amount: Number
     left: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(Value):
     """What is used up of a limit, and what is reserved before it is used. `used + reserved` never goes over.
 
     `inclusive` says whether the limit itself may be reached. Amounts are not negative; a ValueError is a defect of the caller.

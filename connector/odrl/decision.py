@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -28,6 +28,7 @@ from connector.odrl.model import Constraint, Event, Node, Request, constraints_o
 from connector.odrl.results import Owed, RuleResult, owed, rule_results, told
 from connector.odrl.values import instant, microseconds, term
 from connector.odrl.vocabulary import compact
+from connector.values import replace
 
 SEMANTICS: Final = "odrl22-v1"  # stored with each decision: an old agreement is judged by the rules that it was signed under
 REASONS_MAX: Final = 8  # sentences to a peer; more are not read

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
@@ -36,6 +35,7 @@ from connector.odrl.model import (
 from connector.odrl.operands import DATE_TIME
 from connector.odrl.registry import Registry, registry_of
 from connector.odrl.values import instant, microseconds
+from connector.values import replace
 
 # Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.

@@ -6,13 +6,14 @@ to FALSE, UNKNOWN or TRUE, and the policy carries the instants at which any of t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from connector.odrl.codes import Code, Finding, Result, Stage
+from connector.values import Value, field
 
 if TYPE_CHECKING:
     from connector.odrl.registry import Profile, Registry, Vocabulary
@@ -43,8 +44,7 @@ Judge = Callable[[Facts], int]
 Cut = tuple[Number, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Value):
     """Satisfied by the values between two cuts (None = unbounded), or by those outside of them if negated. The axis is that of the
     operand: instants (microseconds since 1970), or numbers in `unit`."""
 
@@ -53,16 +53,14 @@ class Window:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Value):
     """A length of time as it is written: calendar months and microseconds, which only an anchor makes comparable."""
 
     months: int
     microseconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lapse:
+class Lapse(Value):
     """Satisfied by the durations between two lengths (None = unbounded; `start_in`, `end_in` say whether the length itself is in), or by
     those outside of them if negated."""
 
@@ -73,8 +71,7 @@ class Lapse:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
+class Members(Value):
     """Satisfied by what stands in relation `operator` to the values: eq, neq, isA, hasPart, isPartOf, isAllOf, isAnyOf, isNoneOf."""
 
     values: frozenset[str]
@@ -94,7 +91,7 @@ def fact_key(operand: str, unit: str) -> str:
     return f"{operand} {unit}" if unit else operand
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Constraint:
     """An atomic constraint: left operand (full IRI), operator (bare name), right values as written, and what they mean.
 
@@ -106,11 +103,11 @@ class Constraint:
     operator: str
     expected: tuple[str, ...]
     test: Test
-    judge: Judge = field(repr=False, compare=False)
+    judge: Judge = dataclasses.field(repr=False, compare=False)
     unit: str = ""
     id: str = ""
-    label: str = field(default="", compare=False)
-    used: str = field(default="", repr=False, compare=False)
+    label: str = dataclasses.field(default="", compare=False)
+    used: str = dataclasses.field(default="", repr=False, compare=False)
 
     @property
     def fact(self) -> str:
@@ -118,24 +115,24 @@ class Constraint:
         return fact_key(self.operand, self.unit) if self.unit else self.operand
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Logic:
     """A logical constraint over its parts: all, one at least, exactly one, or all in this order."""
 
     path: str
     kind: Literal["and", "or", "xone", "andSequence"]
     parts: tuple[Node, ...]
-    judge: Judge = field(repr=False, compare=False)
+    judge: Judge = dataclasses.field(repr=False, compare=False)
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Opaque:
     """A constraint that nobody here understands, as canonical JSON; a finding of the policy says why. It judges UNKNOWN."""
 
     path: str
     text: str
-    judge: Judge = field(repr=False, compare=False)
+    judge: Judge = dataclasses.field(repr=False, compare=False)
     id: str = ""
 
 
@@ -163,8 +160,7 @@ def conjuncts(nodes: Iterable[Node]) -> Iterator[Node]:
             yield node
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Value):
     """An action (full IRI), narrowed by its refinements. `within` is the action and all that it is included in."""
 
     iri: str
@@ -172,8 +168,7 @@ class Action:
     refinements: tuple[Node, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Value):
     """An asset or a party by its id, or the members of a collection (`source`) that the refinements choose."""
 
     id: str
@@ -188,7 +183,7 @@ class Scope:
 RuleKind = Literal["permission", "prohibition", "obligation", "duty", "remedy", "consequence"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
     """A permission, a prohibition, or a duty in one of its four roles: `obligation` of the policy, `duty` of a permission, `remedy` of a
     prohibition, `consequence` of a duty.
@@ -208,13 +203,13 @@ class Rule:
     assignees: tuple[Scope, ...]
     constraints: tuple[Node, ...]
     opaque: str
-    judge: Judge = field(repr=False, compare=False)
+    judge: Judge = dataclasses.field(repr=False, compare=False)
     id: str = ""
     duties: tuple[Rule, ...] = ()
     when: Literal["pre", "with", "post"] = "pre"
     functions: tuple[tuple[str, str], ...] = ()
     gates: bool = False
-    refinements: tuple[Node, ...] = field(init=False, repr=False, compare=False)
+    refinements: tuple[Node, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         narrowed = [node for action in self.actions for node in action.refinements]
@@ -222,7 +217,7 @@ class Rule:
         object.__setattr__(self, "refinements", tuple(narrowed))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Policy:
     """A policy, read once. `kind` is Set, Offer, Agreement, or another class of ODRL.
 
@@ -253,13 +248,13 @@ class Policy:
     usage: tuple[str, ...]
     measures: tuple[tuple[str, str], ...]
     leaves: int
-    registry: Registry = field(repr=False, compare=False)
-    document: object = field(repr=False, compare=False)
+    registry: Registry = dataclasses.field(repr=False, compare=False)
+    document: object = dataclasses.field(repr=False, compare=False)
     inherits: tuple[str, ...] = ()
-    parents: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
-    references: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
-    dutiful: bool = field(init=False, repr=False, compare=False)
-    memo: dict[object, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    parents: Mapping[str, object] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    references: Mapping[str, object] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    dutiful: bool = dataclasses.field(init=False, repr=False, compare=False)
+    memo: dict[object, Any] = dataclasses.field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dutiful", bool(self.obligations) or any(rule.duties for rule in self.permissions))
@@ -289,8 +284,7 @@ def constraints_of(policy: Policy) -> Iterator[Constraint | Opaque]:
         yield from leaves((*rule.constraints, *rule.refinements))
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Value):
     """Who wants to do what with which asset.
 
     `party` is the id of the requester; `action` any spelling of an ODRL action; `target` the asset (None matches only rules without a
@@ -308,8 +302,7 @@ class Request:
     rule: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Value):
     """One act that happened: an exercise of the policy's rights, or the performance of a duty.
 
     `at` is aware; `duty` is the id (or path) of the duty that it performs, if it says so; `params` are values of the act as in `Request`,
@@ -337,8 +330,7 @@ class Origin(NamedTuple):
 DutyState = Literal["inactive", "pending", "fulfilled", "overdue", "remediated"]
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Value):
     """What is so: the instant (aware; a naive one counts as not known) and facts about the requester, shaped as `Request.params`.
 
     Facts and declared values of one operand are joined: all of them must be covered, so neither can hide the other.
@@ -366,7 +358,7 @@ _CHOICES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Options:
     """Choices where ODRL leaves one.
 

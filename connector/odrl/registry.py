@@ -17,6 +17,7 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 from connector.odrl.model import Number, Options
 from connector.odrl.vocabulary import CORE_PROFILE, EXACT_MATCH, INCLUDED_IN, ODRL, compact
+from connector.values import Value
 
 CHOICE: Final = frozenset({"eq", "neq", "isAnyOf", "isNoneOf"})
 ORDER: Final = CHOICE | {"lt", "lteq", "gt", "gteq", "isAllOf"}
@@ -37,8 +38,7 @@ class Label(NamedTuple):
 NO_LABEL: Final = Label("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(Value):
     """A left operand: what its values are, which operators it takes, who knows the fact and from when on.
 
     `kind`: `usage` is what an act does (several values in one request are several acts, each of which must be permitted), `subject` what a
@@ -74,8 +74,7 @@ class Operand:
         return self.kind not in ("subject", "declarative")
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(Value):
     """Another word for a constraint on an operand. `operators` turns its operators into ours (those that are missing are not taken);
     `value` is a pattern for the right operand with `{}` for what was written, such as `P{}D`; `offset` reads `contractAgreement+30d` as a
     duration of `operand` and everything else as an instant of `otherwise`; `separator` parts one string into several values. An alias
@@ -134,8 +133,7 @@ DUTY_TIME: Final[Mapping[str, When]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
-class Registry:
+class Registry(Value, eq=False, weakref=True):
     """Everything that is known, by every spelling. `above` maps a concept to itself and all that it lies below, `whole` to itself and all
     that it is part of; `kinds` and `wholes` are, of each vocabulary, the concepts that it orders by kind, and by part. `seconds`: a plain
     number is a duration too."""

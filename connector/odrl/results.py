@@ -6,7 +6,6 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ from connector.odrl.duties import blocks, deadline_of, done_after, state_of
 from connector.odrl.judge import Case, Spoken, addresses, covers, deciding_atom, facts_of, granted, on_target, reach, refined
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, DutyState, Facts, Logic, Node, Options, Policy, Rule, RuleKind, World
 from connector.odrl.values import instant
+from connector.values import Value
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
 Performance = Literal["Performed", "Unperformed", "Unknown"]
@@ -55,8 +55,7 @@ def compliance(kind: RuleKind, active: bool | None, duty: str = "") -> Complianc
     return Compliance("Attempted" if attempted else "NotAttempted", performance, deontic)
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(Value):
     """A duty as a decision shows it: where it stands in the document, what is to be done, by whom and until when, and how it stands.
 
     `deadline` is the instant from which it is overdue, as far as there is one already; `blocking` says that the use has to wait for it.

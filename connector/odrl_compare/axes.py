@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import lru_cache
@@ -33,6 +32,7 @@ from connector.odrl_compare.sides import (
     union,
     unrelated,
 )  # fmt: skip
+from connector.values import Value
 
 ACTION: Final = "action"
 TARGET: Final = "target"
@@ -56,8 +56,7 @@ Lengths = Mapping[int, int]  # so many months -> so many days of the calendar th
 Sides = tuple[Side, ...]  # alternatives; () is nothing at all
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(Value):
     """One axis. `full` is all that a request can have on it; `gap` says that a request may be without; `guess` says that nobody here
     knows what stands on it, so that a conclusion which needs it is a guess."""
 

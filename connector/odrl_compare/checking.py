@@ -5,7 +5,6 @@ meet, children that are wider than their parents. Every finding is a warning, sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from connector.odrl_compare.sides import HIGH, LOW, Cut, Line, Names
 from connector.odrl_compare.verdict import NO
 from connector.odrl_compare.witness import witness
 from connector.odrl_compare.wording import rule_meaning, title
+from connector.values import replace
 
 # A unit without which a number of these says nothing: money of which currency, a size in pixels or in bytes.
 UNITS_NEEDED: Final = frozenset(

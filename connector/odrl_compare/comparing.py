@@ -8,7 +8,6 @@ answer is unknown, with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -26,6 +25,7 @@ from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of
 from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer, Found, Verdict, unknown
 from connector.odrl_compare.witness import Witness, witness
 from connector.odrl_compare.wording import same_words
+from connector.values import Value
 
 NAMES: Final = ("first", "second")
 MONTHS_MAX: Final = 8  # different counts of months in two policies whose calendars are gone through
@@ -47,8 +47,7 @@ def compare(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, names: 
     return Comparison(a, b, options, names=names).verdict()
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Value):
     """Two shapes under one calendar. `day` (since 1970) is one on which this calendar begins, None if no month matters."""
 
     one: Shape

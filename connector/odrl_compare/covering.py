@@ -7,7 +7,6 @@ whenever the other is, and what follows from its breach covers what follows from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from connector.odrl.duties import parts_of
 from connector.odrl.model import Constraint, Lapse, Logic, Node, Policy, Rule, Scope, Span, Window, conjuncts, leaves
@@ -18,6 +17,7 @@ from connector.odrl.words import shown
 from connector.odrl_compare.boxes import Region
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer
+from connector.values import replace
 
 
 def all_covered(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tuple[Answer, Rule | None]:

@@ -7,7 +7,6 @@ meet that cannot be shown to be narrower than each of them is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -25,13 +24,13 @@ from connector.odrl_compare.sides import Names, Side
 from connector.odrl_compare.verdict import NO, YES
 from connector.odrl_compare.wording import changes, meaning, rule_meaning
 from connector.odrl_compare.writing import CONFLICTS, rule_json
+from connector.values import Value, replace
 
 RULES_MAX: Final = 64  # of each kind in a meet; more are no counter-offer that anybody reads
 STEPS_OF_RULE: Final = 4  # what it costs to write a rule down for one action
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
+class Meeting(Value):
     """The meet of two policies, or why there is none.
 
     `policy` is it as read, `document` as JSON of a DSP 2025-1 Offer (without `@context`, as it stands in a message). `from_first` and
@@ -47,8 +46,7 @@ class Meeting:
     apart: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Separation:
+class Separation(Value):
     """What two policies have nothing in common on: the left operand (full IRI) or `action`, `target`, `party`; "" if no one axis is it."""
 
     axis: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from connector.odrl.judge import clashes
@@ -11,22 +10,21 @@ from connector.odrl.values import EPOCH
 from connector.odrl_compare.axes import Axis, Lengths
 from connector.odrl_compare.boxes import Box, Region, Work
 from connector.odrl_compare.regions import Reader
+from connector.values import Value
 
 NOBODY: Final = World(EPOCH)  # a world in which no collection has members
 KEPT_BOXES_MAX: Final = 64  # of a shape that stays with its policy; a larger one is rare, and computed again
 KEPT_SHAPES_MAX: Final = 8  # of one policy: two or three are common, and each month makes more of them
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Value):
     """A permission and the boxes in which it grants."""
 
     rule: Rule
     region: Region
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Value):
     """What a policy grants. `axes` are those that came up."""
 
     policy: Policy

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from connector.odrl_compare.witness import Witness
+from connector.values import Value
 
 Answer = Literal["yes", "no", "unknown"]
 YES: Final = "yes"
@@ -14,8 +15,7 @@ NO: Final = "no"
 UNKNOWN: Final = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Value):
     """One answer. `tell` gives, on demand, the sentence that explains it and the request that shows it; most callers need neither."""
 
     answer: Answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
@@ -18,6 +18,7 @@ from connector.odrl.words import SENTENCE_CHARS_MAX, shown, value
 from connector.odrl_compare.axes import ACTION, CALENDAR, PARTY, TARGET, Axis, first_value
 from connector.odrl_compare.boxes import Box
 from connector.odrl_compare.sides import HIGH, Crowd, Gap, Line, Names, Side
+from connector.values import replace
 
 SOMEBODY: Final = "urn:example:somebody"
 SOMETHING: Final = "urn:example:something-else"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from connector.odrl.codes import Code, Finding
@@ -16,6 +15,7 @@ from connector.odrl_forms.text_form import parse_text, render_text
 from connector.odrl_rdf.decoding import decoded, json_of
 from connector.odrl_reading.parse import load
 from connector.odrl_reading.reading import refusal
+from connector.values import Value, replace
 
 Form = Literal["json-ld", "turtle", "text", "templates"]
 Library = Callable[[], Mapping[str, Template]]  # asked for when templates are chosen: others do without
@@ -23,8 +23,7 @@ TEXT_BYTES_MAX: Final = 1 << 20  # of the text form: as much as a call of the ma
 UNBOUND: Final = ("Set", "Policy", "Offer")  # they bind nobody, so that publishing one says the same as an offer of it
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Value):
     """What a policy that somebody wrote comes to. `form` is the one that it is in, `document` what `load` takes. `template` is what to keep
     beside the offer (`origin`), where templates were chosen: `{"templates": [{"template", "version", "parameters"}, ...]}`."""
 
@@ -38,8 +37,7 @@ class Draft:
         return "turtle" if self.form == "turtle" else "json-ld"
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(Value):
     """What can be said of a policy: every finding, and in plain words what it means, None if it cannot be used. `document` is the offer to
     publish, with the choice of templates to keep beside it, if it was made from such; None if nothing can be published of it."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, is_dataclass
 from hashlib import sha256
 from typing import Any
+
+from msgspec import Struct, structs
 
 from connector.odrl.model import Policy
 from connector.odrl_compare.wording import rule_meaning
@@ -28,8 +29,8 @@ def _written(value: Any) -> str:
         return f"{{{','.join(sorted(map(_written, value)))}}}"
     if isinstance(value, tuple):
         return f"({','.join(map(_written, value))})"
-    if is_dataclass(value):
-        return type(value).__name__ + _written(astuple(value))  # type: ignore[arg-type]
+    if isinstance(value, Struct):
+        return type(value).__name__ + _written(structs.astuple(value))
     if isinstance(value, str):
         return json.dumps(value)
     return f"{type(value).__name__} {value}"

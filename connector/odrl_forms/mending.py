@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 from connector.odrl.vocabulary import W3C_CONTEXT
 from connector.odrl.words import shown
+from connector.values import replace
 
 # What the schema of DSP 2025-1 wants as an array.
 _ARRAYS: Final = frozenset({"permission", "prohibition", "obligation", "duty", "constraint", "and", "or", "xone", "andSequence"})

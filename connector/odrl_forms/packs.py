@@ -16,7 +16,6 @@ A pack is what `policies/profiles/*.yaml` hold, already parsed: dicts, lists, st
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from connector.errors import PolicyError
@@ -30,6 +29,7 @@ from connector.odrl.words import shown
 from connector.odrl_forms.checking import Checking, at
 from connector.odrl_rdf.contexts import CONTEXTS, PROFILE_CONTEXT
 from connector.odrl_reading.reading import refusal
+from connector.values import replace
 
 _PACK: Final = (
     "id", "version", "en", "zh", "source", "licence", "iris", "prefixes", "operands", "aliases", "actions", "duties", "concepts",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from connector.errors import PolicyError
@@ -12,14 +11,14 @@ from connector.odrl.model import Number
 from connector.odrl.registry import Label
 from connector.odrl.vocabulary import ABSOLUTE, PREFIXES, compact
 from connector.odrl.words import shown
+from connector.values import Value
 
 TYPES: Final = ("term", "iri", "text", "participant", "date", "instant", "duration", "integer", "decimal")
 TEXT_CHARS_MAX: Final = 1000  # of one value; the longest id of a participant is a DID of some hundred
 ENTRIES_MAX: Final = 100  # of one list
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Value):
     """A parameter of a template. `default` is what a form would give (None: it has to be given), `many` takes a list, `choices` are the
     only values, `low` and `high` bound numbers."""
 

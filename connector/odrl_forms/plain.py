@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Literal
 
@@ -20,6 +19,7 @@ from connector.odrl.vocabulary import ABSOLUTE, ODRL, compact
 from connector.odrl.words import PHRASES, shown, texts
 from connector.odrl_forms.locale_forms import Language, length, listed, number, time
 from connector.odrl_forms.sayings import SAID
+from connector.values import Value
 
 Held = Check | Literal["not-checked"]
 
@@ -88,8 +88,7 @@ _OF_ONE: Final = {"isAnyOf": "eq", "isNoneOf": "neq"}  # a list of one reads lik
 DEPTH_MAX: Final = 6  # of nested conditions in one sentence; the rest is counted
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Value):
     """A condition of a policy: where it stands in the document, what it says, and who holds it, as a word and in the language asked."""
 
     path: str
@@ -98,8 +97,7 @@ class Condition:
     held_text: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlainWords:
+class PlainWords(Value):
     """A policy in plain words: its sentences in the order of its rules, and each condition by itself."""
 
     sentences: tuple[str, ...]

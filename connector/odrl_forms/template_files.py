@@ -10,7 +10,7 @@ say what it allows and denies: {say, with, request, world, result}.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from connector.odrl.words import shown
 from connector.odrl_forms.checking import Checking, at
 from connector.odrl_forms.parameters import TYPES, Parameter
 from connector.odrl_reading.reading import refusal
+from connector.values import Value, replace
 
 CASE_TIME: Final = "2026-01-15T12:00:00Z"  # of a case that does not care when
 
@@ -41,8 +42,7 @@ _WORLD: Final = ("now", "facts", "anchors", "used", "duties", "done")
 _DONE: Final = ("action", "at", "party", "amounts", "duty")
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Value):
     """What a template decides: `parameters` for the form, what is asked of the offer that it makes, and the result."""
 
     say: str

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal
 
 from connector.odrl.codes import Code, Finding
 from connector.odrl.words import shown
 from connector.odrl_reading.reading import FINDINGS_MAX, refusal
+from connector.values import Value, field
 
 CHARS_MAX: Final = 100_000  # of a text: 800 conditions with ids fit, and
 TOKENS_MAX: Final = 5_000  # of its words: 800 conditions, the most that a policy may have, fit and take 50 ms
@@ -25,8 +25,7 @@ _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|<((?:[^>\\]|\\.)*)>|([{},])|([^
 _WORD: Final = re.compile(r'[^\s{},"<>#][^\s{},"<>]*')
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Value):
     """A token: its text without marks and escapes, and the column (from 1) where it begins."""
 
     kind: Literal["word", "text", "iri", "mark"]
@@ -38,8 +37,7 @@ class Token:
         return self.kind in ("word", "mark") and self.text in words
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Value):
     """A line with what is indented below it. `number` counts from 1."""
 
     number: int

@@ -4,7 +4,6 @@ lose, what the model of ODRL does not allow or this connector does not know, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,6 +13,7 @@ from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy
 from connector.odrl_compare.checking import check
 from connector.odrl_forms.mending import mended
 from connector.odrl_reading.parse import load
+from connector.values import replace
 
 _WORDS: Final = frozenset({Code.TERM_DROPPED, Code.IRI_AS_STRING})
 

@@ -9,7 +9,7 @@ as long to read, and does not say where a word stood; it is the oracle of the te
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from connector.odrl.words import shown
 from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_rdf.decoding import refusal
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, resolved
+from connector.values import Value, replace
 
 Contexts = Mapping[str, Mapping[str, Any]]
 
@@ -32,8 +33,7 @@ _NOT_SAID: Final = "@unset"
 LEAN_MAX: Final = 32  # terms of one context, each of which is defined by the next
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Value):
     """A word of a context. `iri` is a full IRI or a keyword, None if it has no meaning on purpose; `type` a coercion (`@id`, `@vocab`), a
     datatype, or "". Whether one value stands in an array says nothing, so a protected term may be said again without its `@set`."""
 

@@ -7,7 +7,6 @@ holds each thing where the policy uses it, and what a graph cannot say in it is 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from connector.errors import PolicyError
@@ -20,6 +19,7 @@ from connector.odrl_rdf.decoding import json_of, refusal
 from connector.odrl_rdf.expansion import Contexts
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
 from connector.odrl_reading.reading import is_tree
+from connector.values import Value, field, replace
 
 DEPTH_MAX: Final = 64  # of the tree; logical constraints may nest 32 deep
 # Objects and values of the tree; the largest published policy has 3,153. What is used in several places counts in each, or a small graph
@@ -48,8 +48,7 @@ _SAME: Final = {"https://www.w3.org/ns/odrl.jsonld": W3C_CONTEXT}  # as many wri
 _SIMPLE_TYPES: Final = frozenset({ODRL + name for name in ("Asset", "Party", "Action", "LeftOperand", "Operator")})
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Value):
     """One policy as a plain tree in the words of the W3C's context. `nodes` says from which node of `graph` each object of it was made (by
     RFC 6901 pointer), `beside` are the other policies of the document (by IRI)."""
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urljoin
 
+from connector.values import Value
+
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XSD: Final = "http://www.w3.org/2001/XMLSchema#"
 TYPE: Final = RDF + "type"
@@ -18,8 +20,7 @@ _NIL: Final = RDF + "nil"
 ABSOLUTE_IRI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|\\^`\x7f-\x9f\ud800-\udfff]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Value):
     """A literal as it is written: its text is never brought into another form. `language` only where the datatype is rdf:langString."""
 
     text: str

@@ -7,7 +7,6 @@ and that of the W3C's drafts of a formal semantics (an `EvaluationRequest` with 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from connector.odrl_rdf.contexts import CONTEXTS, SOTW
 from connector.odrl_rdf.decoding import json_of, refusal
 from connector.odrl_rdf.graph import graph_of
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
+from connector.values import replace
 
 REPORT: Final = "https://w3id.org/force/compliance-report#"
 # The drafts have had two names for one vocabulary; both are in use.

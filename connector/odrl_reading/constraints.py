@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 from connector.errors import PolicyError
@@ -19,6 +18,7 @@ from connector.odrl.registry import Alias, Operand
 from connector.odrl.vocabulary import OPERATOR_NAMES, compact
 from connector.odrl.words import shown
 from connector.odrl_reading.reading import Reading, canonical, fields, iri, place, several, type_of
+from connector.values import replace
 
 DEPTH_MAX: Final = 32  # nested logical constraints; people write two
 # A list operator on values that have an order -> how the list is joined, and what is asked of each value.

@@ -7,8 +7,9 @@ was inherited must not get lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from msgspec import Struct, field
 
 from connector.odrl.codes import Code
 from connector.odrl.model import Policy, Rule
@@ -19,8 +20,7 @@ GENERATIONS_MAX: Final = 8
 Read = Callable[[object, Reading, Mapping[str, object]], Policy | None]
 
 
-@dataclass(slots=True)
-class Inherited:
+class Inherited(Struct):
     """What came from the parents, with their ids."""
 
     parents: tuple[str, ...] = ()

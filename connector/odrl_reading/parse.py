@@ -7,7 +7,6 @@ permits nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl.codes import Code
@@ -37,6 +36,7 @@ from connector.odrl_reading.reading import (
     text,
     type_of,
 )
+from connector.values import replace
 
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
     spelling: word  # type: ignore[misc]

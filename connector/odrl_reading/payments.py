@@ -7,7 +7,6 @@ paid: what its author wanted 5 for would be free. So it is read as the refinemen
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from connector.odrl.codes import Code
@@ -16,6 +15,7 @@ from connector.odrl.model import Action, Constraint, Logic, Node, leaves
 from connector.odrl.operands import PAY_AMOUNT, UNIT_OF_COUNT
 from connector.odrl.vocabulary import compact
 from connector.odrl_reading.reading import Reading, place
+from connector.values import replace
 
 _AMOUNTS: Final = frozenset({PAY_AMOUNT, UNIT_OF_COUNT})  # how much, and for how much of what
 

@@ -7,9 +7,10 @@ each act what `evaluate` would have said, had it been asked in time; what an act
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from connector.odrl.codes import Code, Stage
 from connector.odrl.counters import charged, tallies
@@ -37,6 +38,7 @@ from connector.odrl.model import (
 from connector.odrl.operands import COUNT, DATE_TIME, PAY_AMOUNT
 from connector.odrl.values import EPOCH, instant, microseconds
 from connector.odrl_replay.report import Act, Infringement, Report, Standing
+from connector.values import replace
 
 _EVER: Final = -(10**20)  # before every instant of the calendar, in microseconds
 _WORST: Final[tuple[DutyState, ...]] = ("inactive", "fulfilled", "remediated", "pending", "overdue")
@@ -78,8 +80,7 @@ def _in_order(events: Iterable[Event]) -> list[Event]:
     return [event for _, event in sorted(keyed, key=lambda pair: pair[0])]
 
 
-@dataclass(slots=True)
-class _Total:
+class _Total(Struct):
     """What is used up. Uses that do not tell an amount are of unknown size as long as nothing tells one."""
 
     number: Number = 0
@@ -110,8 +111,7 @@ class _Infringed(NamedTuple):
     atoms: tuple[Facts, ...]
 
 
-@dataclass(slots=True)
-class _Course:
+class _Course(Struct):
     """A log on its way: what is known after each event."""
 
     policy: Policy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,10 +9,10 @@ from connector.odrl import words
 from connector.odrl.codes import Code
 from connector.odrl.decision import Decision
 from connector.odrl.model import DutyState, Event
+from connector.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Value):
     """One event and what it was: `permitted` or a `violation` by its `decision`, or a `duty`, where `performs` names (by path) what it
     performs; `repeated` is an event that stands in the log already, and counts for nothing.
 
@@ -54,8 +53,7 @@ class Act:
         return document | {name: list(found) for name, found in lists.items() if found}
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Value):
     """How a duty stands at the end of a log: `deadline` is the instant from which it is overdue, if there is one, and `done` when it was
     performed."""
 
@@ -76,8 +74,7 @@ class Standing:
         return document | ({"done": [at.isoformat() for at in self.done]} if self.done else {})
 
 
-@dataclass(frozen=True, slots=True)
-class Infringement:
+class Infringement(Value):
     """A prohibition (by path) that an event infringed. It is remedied once all of its remedies were performed, and after it: an earlier
     payment does not count (ODRL 2.2 IM, 2.6.5)."""
 
@@ -96,8 +93,7 @@ class Infringement:
         return {"path": self.path, "at": self.event.at.isoformat(), "remedied": self.remedied, "remedies": remedies}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Value):
     """What a log comes to: every event in the order of time; every duty of the policy and every infringement as they stand at the instant
     `at` (None if nothing says when that is)."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import field
 from typing import Any, Protocol, TypeVar
 
 from connector.dsp.exchange import Process
@@ -31,7 +30,7 @@ from connector.records import (
     Pull,
     Usage,
 )
-from connector.records.immutable import immutable
+from connector.values import Value, field
 
 R = TypeVar("R")
 # Gets every byte of a source that is being indexed, in order, in pieces that are its own until it returns; in a thread, one by one.
@@ -54,8 +53,7 @@ class Ids(Protocol):
         """A fresh `urn:uuid:` of version 7: ordered by time so that new rows share pages, 74 random bits."""
 
 
-@immutable
-class Participant:
+class Participant(Value):
     """A participant as the identity layer knows it. `id` is a DID, `protocol` the base URL of its connector (the `<base>` of DSP 2025-1),
     `origins` are the scheme-host-port triples at which it may ask to be called back, `claims` what the trust framework says about it."""
 
@@ -67,8 +65,7 @@ class Participant:
     claims: Mapping[str, Any] = field(default_factory=dict)
 
 
-@immutable
-class Caller:
+class Caller(Value):
     """Who sent a message: the participant, its claims, and the instant until which both are proven (POSIX seconds)."""
 
     participant: Participant
@@ -203,8 +200,7 @@ class Store(LedgerStore, Protocol):
     async def close(self) -> None: ...
 
 
-@immutable
-class Reply:
+class Reply(Value):
     """What a peer answered. `headers` has lower-case names; `body` is at most the limit that the caller set."""
 
     status: int
@@ -212,8 +208,7 @@ class Reply:
     body: bytes
 
 
-@immutable
-class Detached:
+class Detached(Value):
     """A connection that was taken out of the HTTP client. `descriptor` is its socket, which does not block and belongs to the holder from
     now on; `ahead` are bytes of the body that have been read already, `left` how many more there are to come. `where` is the
     peer's origin."""
@@ -267,8 +262,7 @@ class Peer(Protocol):
     async def close(self) -> None: ...
 
 
-@immutable
-class Stat:
+class Stat(Value):
     """A source as it stands. `version` changes whenever the bytes do; `sha256` is None if it was never indexed."""
 
     size_bytes: int | None
@@ -329,8 +323,7 @@ class Stage(Protocol):
 COUNTERSIGNED, SIGNED_REQUESTS = "https://w3id.org/qiao/v1/countersigned", "https://w3id.org/qiao/v1/signed-requests"
 
 
-@immutable
-class TransferView:
+class TransferView(Value):
     """What the data plane has to know of a transfer.
 
     `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
@@ -380,8 +373,7 @@ class Expander(Protocol):
     async def close(self) -> None: ...
 
 
-@immutable
-class Act:
+class Act(Value):
     """What we should do next in a process: send `move` after `delay_seconds`, with `reasons` if it is a refusal; `grounds` are the same
     reasons as data."""
 

@@ -7,10 +7,10 @@ A streamed HTTP resource implements them; a broker, the log of a database or the
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from connector.ports import Peer, Stat, counts_records
+from connector.values import Value
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024  # of one record: nothing leaves before all of it is here
 BATCH_BYTES = 4 * 1024 * 1024  # of whole records that are handed on at once, if so many are there: each costs some turns of all threads
@@ -18,8 +18,7 @@ POSITION_BYTES_MAX = 2048  # of what a source is told to go on from
 EVENTS = "text/event-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
+class Records(Value):
     """Some whole records, in order. `position` is what `LiveSource.follow` goes on from after them; None if the source cannot say. They
     were `taken` in a thread of the source, if it has one."""
 
@@ -28,8 +27,7 @@ class Records:
     taken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Value):
     """An answer whose body nobody has read. `descriptor` is its socket, which does not block and belongs to the holder; `ahead` are bytes
     that have come with the head, as they were on the wire. The body is `chunked`, or has `length` bytes, or goes on until the connection
     ends (None). `where` is the peer's origin; `headers` has lower-case names."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Struct
+
 from connector.errors import Busy, Contradiction, PeerFailed
+from connector.values import Value, field
 
 ACK_SECONDS: Final = 60.0  # for the next request, which carries the ack
 ALONE_SECONDS: Final = 1.0  # of them without any request: the provider was cut off, or brings nothing any more
@@ -20,8 +22,7 @@ ANSWER_SECONDS: Final = 60.0  # until a request is answered whose bytes have com
 FULL_SECONDS: Final = 30  # after which another try makes sense where there was no room
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value):
     """What a request is answered with: a receipt, and the byte that is `wanted` next; neither once nothing more is. `conflict` says that it
     brought other bytes."""
 
@@ -30,8 +31,7 @@ class Answer:
     conflict: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Brought:
+class Brought(Struct, eq=False):
     """A request: `length` bytes from `first` of `size_bytes`, or none. `address` is where the provider's manifest is to be had, in the one
     that opens; `ack` that of the receipt before. `headers` has lower-case names."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from connector.ports import Detached
 from connector.records import Edr, Pull
@@ -93,8 +94,7 @@ class Sinks(Protocol):
         name of it is gone then. Raises InvalidRequest, SinkFailed."""
 
 
-@dataclass(slots=True, eq=False)
-class Move:
+class Move(Struct, eq=False):
     """Bytes on their way. `hashes` grows while they arrive: the leaf hash (RFC 6962) of each chunk that lies at its place, in order; and
     before it `records`, what is counted in it (`connector.metering.content.records_in`). `finished` ends with the last one, or raises
     PeerFailed for a cut and SinkFailed; what came before it is in `hashes` then, too."""

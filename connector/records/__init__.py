@@ -10,20 +10,18 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
 from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.errors import InvalidRequest
-from connector.records.immutable import immutable
 from connector.records.ledger import Log, Numbered, Subtree, Witnessed
 from connector.records.metering import Metered, Receipted
+from connector.values import Value, field, replace
 
 
-@immutable
-class Dataset:
+class Dataset(Value):
     """A published dataset. `document` is its DCAT description in compact JSON-LD bytes, offers and distributions
     included, as catalogs carry it; `source` says where the bytes are (never leaves this connector); `offers` its offers.
     Agreements from before `binding` (POSIX seconds, or None) are held to the offers too: they permit nothing that no offer does."""
@@ -44,8 +42,7 @@ class Dataset:
         return str(self.source.get("media_type", ""))
 
 
-@immutable
-class Offer:
+class Offer(Value):
     """An offer of exactly one dataset. `policy` is the ODRL document, without target; `manual` leaves each request to
     an operator.
 
@@ -62,8 +59,7 @@ class Offer:
     template: Mapping[str, Any] | None = None
 
 
-@immutable
-class Agreement:
+class Agreement(Value):
     """A contract agreement. `document` is the ODRL Agreement; `ends` the instant after which it permits nothing, if its
     policy has one; `final` once both sides know it as finalized. `closed` is the instant from which it permits nothing any
     more, whatever its policy says; `closed_by` is `us` or `peer`, `reason` what was said. `performed` are the acts that fulfil
@@ -88,8 +84,7 @@ class Agreement:
     performed: tuple[Mapping[str, Any], ...] = ()
 
 
-@immutable
-class Edr:
+class Edr(Value):
     """An endpoint data reference that a provider gave us for a transfer: the address and the secrets to use it."""
 
     transfer: str
@@ -101,8 +96,7 @@ class Edr:
     updated: float = 0.0
 
 
-@immutable
-class Pull:
+class Pull(Value):
     """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete, done, cancel, failed;
     everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed download insists on. `sha256` is the
     provider's word if `stated`, else what we counted over the whole file. `part` is the id under which the part stands: the order's own
@@ -139,8 +133,7 @@ class Pull:
     updated: float = 0.0
 
 
-@immutable
-class Idempotent:
+class Idempotent(Value):
     """The answer to a management call that came with an idempotency key; `digest` is the SHA-256 of its body."""
 
     key: str
@@ -149,8 +142,7 @@ class Idempotent:
     created: float
 
 
-@immutable
-class Reservation:
+class Reservation(Value):
     """An amount that a transfer has set aside before it is used: it will be posted, as far as it was used, and else voided.
 
     `rule` is the path of the rule under which it counts, `operand` the left operand (full IRI) that says what is counted, `amount`
@@ -165,8 +157,7 @@ class Reservation:
     at: float
 
 
-@immutable
-class Usage:
+class Usage(Value):
     """What an agreement has used up: `posted` for good, as (rule, operand, amount) in order, and `open`, what is reserved. Used is both
     together, at every instant. One record for each agreement, whatever it counts: an agreement has one assignee, and all its transfers
     and connectors share the counters."""
@@ -204,8 +195,7 @@ class Usage:
         return replace(self, posted=rows, open=left, version=self.version + 1, updated=now)
 
 
-@immutable
-class Inbox:
+class Inbox(Value):
     """The last accepted message of a peer in our process `pid`, and the answer it got: no earlier one can come again. It is kept with
     its process, and not without one."""
 
@@ -218,8 +208,7 @@ class Inbox:
     at: float
 
 
-@immutable
-class Outbound:
+class Outbound(Value):
     """An effect that is due: a message to deliver (`act` is "deliver") or a decision to take (`act` is "decide").
 
     `due` is the earliest instant, `deadline` the last; after it the row is dead and an operator sees it. `body` is the
@@ -247,8 +236,7 @@ class Outbound:
     until: float = 0.0
 
 
-@immutable
-class Evidence:
+class Evidence(Value):
     """One fact for the record and the event feed. `what` is from a closed set (`connector.telemetry`); `sequence` is
     given by the store. `detail` is plain JSON without secrets or personal data, and can be erased. `entry` is what the ledger holds of it
     if that is a signed object (JWS), verbatim; None: the fact itself (`records.ledger`)."""
@@ -284,8 +272,7 @@ Record = (
 )
 
 
-@immutable
-class Expect:
+class Expect(Value):
     """What must be true at the moment of the write: the record of type `of` under `key` has this `version`; None means
     that there is none. `key` is the record's id, for `Process` by peer it is (kind, peer, peer pid). An `Outbound` has
     its `epoch` for a version; of a record without one (offer, EDR, idempotency key) any number means that it is there."""
@@ -304,8 +291,7 @@ class Open(NamedTuple):
     dataset: str | None
 
 
-@immutable
-class Conflict:
+class Conflict(Value):
     """The write found something else than expected and changed nothing. Read again and decide again. `expect` is the first of `expects`
     that did not hold; only if all of them did, the first of what the write expects unsaid, in the order of `saves`.
 
@@ -317,8 +303,7 @@ class Conflict:
     expect: Expect
 
 
-@immutable
-class Changes:
+class Changes(Value):
     """All that one step writes.
 
     `saves` are inserted or replaced under their key (a saved record's `version` is the new one). `deletes` are (type, key): a dataset
@@ -354,8 +339,7 @@ def implied(changes: Changes) -> list[tuple[Expect, str]]:
     return found
 
 
-@immutable
-class Page(Generic[T]):
+class Page(Value, Generic[T]):
     """A page of a list. `next` and `previous` are opaque cursors, None where there is no such page; of datasets they are
     ids, `next` for `after` and `previous` for `before`."""
 
@@ -364,8 +348,7 @@ class Page(Generic[T]):
     previous: str | None = None
 
 
-@immutable
-class Cursor:
+class Cursor(Value):
     """A place in a list that is ordered by (instant, id), and the way to walk from there. Texts of it are opaque to
     whoever pages: base64url of JSON."""
 

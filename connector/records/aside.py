@@ -11,12 +11,12 @@ its way then, and was never signed for, goes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from connector.metering.ranges import Ranges
 from connector.odrl.operands import COUNT
 from connector.records import Reservation, Usage
+from connector.values import replace
 
 PREFIX: Final = "aside:"
 TAKEN: Final = "taken:"

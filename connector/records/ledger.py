@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from connector.records.immutable import immutable
+from connector.values import Value
 
 if TYPE_CHECKING:
     from connector.records import Evidence
@@ -55,8 +55,7 @@ def entry_of(fact: Evidence, hidden: bytes) -> bytes:
     return entry
 
 
-@immutable
-class Log:
+class Log(Value):
     """One append-only log of this participant, and who extends it. The one with the highest `number` (1, 2, ...) grows, the others
     are closed for good.
 
@@ -81,16 +80,14 @@ class Log:
     updated: float = 0.0
 
 
-@immutable
-class Place:
+class Place(Value):
     """Where an entry stands: `index` in the log `origin`."""
 
     origin: str
     index: int
 
 
-@immutable
-class Numbered:
+class Numbered(Value):
     """Entries of log `log` from index `first` on: they are the `count` evidence rows from `sequence` on."""
 
     log: int
@@ -99,8 +96,7 @@ class Numbered:
     count: int
 
 
-@immutable
-class Subtree:
+class Subtree(Value):
     """A full subtree of log `log`: `hash` is the node (`level`, `index`), of 2^level leaves; levels are multiples of TILE_LEVELS, the
     leaves themselves (level 0) are with the evidence."""
 
@@ -110,8 +106,7 @@ class Subtree:
     hash: bytes
 
 
-@immutable
-class Witnessed:
+class Witnessed(Value):
     """The newest checkpoint of log `origin` about which `peer` and we agree. Of the peer's log: that we have seen and found consistent;
     of ours: that the peer has cosigned, and `note` carries its line. `conflict` is a signed checkpoint that contradicts it, if the peer
     ever showed one: nothing is signed for that peer any more."""
@@ -131,8 +126,7 @@ class Witnessed:
         return f"{self.peer} {self.origin}"
 
 
-@immutable
-class Entry:
+class Entry(Value):
     """One entry as it stands in a log. `detail` (bytes of JSON) and `salt` are None when they were erased, or are no part of it because
     the entry is a signed object; `peer` is whom the fact is about, `pid` the process, both None for what concerns nobody else."""
 

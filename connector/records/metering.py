@@ -5,11 +5,10 @@ from __future__ import annotations
 from connector.dsp.messages import Role
 from connector.metering.counts import NOTHING
 from connector.metering.counts import Counts as Counts  # noqa: PLC0414 - whoever takes the records takes it from here too
-from connector.records.immutable import immutable
+from connector.values import Value
 
 
-@immutable
-class Metered:
+class Metered(Value):
     """How far the metering of one transfer has got, on either side.
 
     `manifest` is the provider's JWS. `origin`, `root` and `leaves` name the content log (`leaves` counts the header; root and leaves are
@@ -55,8 +54,7 @@ class Metered:
         return not self.asked and not self.sequence
 
 
-@immutable
-class Receipted:
+class Receipted(Value):
     """One receipt as it came (JWS), and the ack that it got (None: it was kept as evidence and not accepted). Unique on (transfer,
     sequence, digest); `digest` is the SHA-256 of the receipt."""
 

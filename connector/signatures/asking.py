@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from connector.errors import SignatureRefused
 from connector.signatures import http
 from connector.signatures.digests import AUTHORIZATION, authorization_digest, content_digest
 from connector.signatures.jws import SigningKey
+from connector.values import Value
 
 REFUSALS = frozenset({400, 401, 403, 431})  # by which a request may be refused for what nobody has asked to be in it
 ITSELF = '"authorization"'  # in an `Accept-Signature`: the token, and not its digest
 NONCE_BYTES = 16  # 128 bits: never drawn twice
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Value):
     """How we sign: `signer` returns the key that signs now, `keys` those known of a participant, `now` the time in POSIX seconds, `random`
     so many bytes that nobody can guess."""
 
@@ -32,8 +31,7 @@ class Means:
     random: Callable[[int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value):
     """A request as it goes out. `nonce` is what the answer has to repeat; None if it covers our signature instead."""
 
     request: http.Request

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
+
+from connector.values import Value, field
 
 Bare = int | str | bytes | bool  # a token is a `Token`, any other `str` a string
 KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")
@@ -32,16 +33,14 @@ class Token(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Value):
     """A value with its parameters, which keep their order."""
 
     value: Bare
     parameters: Mapping[str, Bare] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class InnerList:
+class InnerList(Value):
     """A list with parameters, whose items may have some of their own."""
 
     items: tuple[Item, ...]

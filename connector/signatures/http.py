@@ -10,7 +10,6 @@ What is missing here (other algorithms, parts of structured fields, trailers, qu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Protocol
@@ -23,6 +22,7 @@ from connector.errors import SignatureRefused
 from connector.signatures.digests import AUTHORIZATION, DIGEST, FIELD_CHARACTERS_MAX, Fields, check_authorization, dictionary_of
 from connector.signatures.fields import Bare, InnerList, Item, Member, read_dictionary, write_bare, write_inner_list
 from connector.signatures.jws import SIGNATURE_BYTES, SKEW_SECONDS, SigningKey
+from connector.values import Value
 
 CLOCKS: Final = frozenset({"signature-old", "signature-future", "signature-expired"})  # what a clock says that was set wrong
 LABEL, ALGORITHM = "dp", "ed25519"
@@ -38,8 +38,7 @@ PARAMETERS = frozenset({"created", "expires", "keyid", "alg", "nonce", "tag"})  
 Component = tuple[str, bool]  # name, and whether it is that of the request (`;req`)
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Value):
     """What is covered wherever it is there, in requests and in answers to them, under a tag of its own."""
 
     tag: str
@@ -76,8 +75,7 @@ class Key(Protocol):
     def valid(self, at: float) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Value):
     """A request as its sender means it: `url` is the target URI that it dials, whatever proxies make of it."""
 
     method: str
@@ -86,8 +84,7 @@ class Request:
     binding: Binding = PULL
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value):
     """An answer, with the request that it belongs to."""
 
     status: int
@@ -103,8 +100,7 @@ class Answer:
 Message = Request | Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Value):
     """A signature that holds, over `base`. `input` is what it covers and says of itself, as in `Signature-Input` (without label). The base
     of a request has its token in it."""
 
@@ -121,8 +117,7 @@ class Signed:
         return sha256(self.base).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Value):
     """What a signature that was asked for is to be called, and to repeat."""
 
     label: str = LABEL

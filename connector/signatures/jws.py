@@ -21,6 +21,7 @@ from nacl.bindings import crypto_core_ed25519_is_valid_point, crypto_sign, crypt
 from nacl.exceptions import BadSignatureError
 
 from connector.errors import Unauthenticated
+from connector.values import Value
 
 TOKEN_CHARACTERS_MAX = 4096  # ours have about 500; more is work for nothing
 OBJECT_CHARACTERS_MAX = 65_535  # an entry of a log has a length of 16 bits (C2SP tlog-tiles, entry bundles)
@@ -42,8 +43,7 @@ FOREIGN_CLAIMS = frozenset({"vp", "vc"})  # a credential or a presentation is si
 KeyOf = Callable[[str], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Value):
     """An Ed25519 key that verifies. `kid` is a DID URL, the times are POSIX seconds or None for no bound (inclusive)."""
 
     kid: str

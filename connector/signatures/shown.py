@@ -7,7 +7,6 @@ a request's signature, if it covers the digest of the token and not the token (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
@@ -16,12 +15,12 @@ from connector.errors import SignatureRefused
 from connector.signatures.fields import InnerList, read_dictionary
 from connector.signatures.http import ALGORITHM, Key
 from connector.signatures.jws import SIGNATURE_BYTES
+from connector.values import Value
 
 PARAMETERS = '"@signature-params"'
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Value):
     """What a signature covers: `values` by the components' identifiers as written, such as `"@method";req`. `created` is when it was made
     (POSIX seconds), `tag` that of its binding."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import blake2b
+
+from msgspec import Struct, field
 
 from connector.errors import TooMany
 
@@ -17,8 +18,7 @@ PAST_SECONDS = 86_400.0  # that they are kept there: an operator mends a wrong c
 RETRY_SECONDS = 30  # the next lot is forgotten after BUCKET_SECONDS at the latest, if any has ended
 
 
-@dataclass(slots=True)
-class _Lot:
+class _Lot(Struct):
     """Ids by issuer whose tokens end in the same half minute; `ends` is when the last of them has by the steady clock."""
 
     ends: float = 0.0

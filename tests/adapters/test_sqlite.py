@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import StoreError
 from connector.records import Agreement, Changes, Conflict, Dataset, Edr, Expect, Idempotent, Offer, Outbound, Pull
+from connector.values import replace
 from tests.contracts.samples import (
     OTHER_PEER,
     OWN,

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from connector.dsp.exchange import TABLES, Process
 from connector.dsp.messages import Kind
 from connector.errors import StoreError
 from connector.records import Changes, Expect
+from connector.values import replace
 from tests.contracts.samples import OWN, fact, inbox, negotiation, outbound, transfer
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import StoreError
 from connector.records import Changes, Conflict, Expect
+from connector.values import replace
 from tests.contracts.samples import OWN, dataset, fact, inbox, negotiation, outbound
 
 COUNTED = ("process", "inbox", "outbox", "evidence", "dataset", "offer")

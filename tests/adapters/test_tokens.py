@@ -1,7 +1,6 @@
 import asyncio
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from connector.errors import TooMany, Unauthenticated
 from connector.ports import Participant
 from connector.signatures.jws import PublicKey, SigningKey, sign, signing_key
 from connector.signatures.used import UsedIds
+from connector.values import replace
 from tests.contracts.identity_contract import IdentityContract, SetClock
 
 HOSPITAL = "did:web:hospital.example"

@@ -1,13 +1,12 @@
 """What changes ask of the database before they write: a step of one process nothing of its own, everything else all that it expects."""
 
-from dataclasses import replace
-
 import pytest
 
 from connector.adapters.sqlite_rows import SAVE_INBOX, SAVE_PROCESS
 from connector.adapters_stores.sqlite_prepared import everything, prepare
 from connector.dsp.exchange import Process
 from connector.records import Changes, Expect, Offer
+from connector.values import replace
 from tests.contracts.samples import dataset, fact, inbox, negotiation
 
 PROCESS = negotiation("n", peer_pid="theirs", version=3)

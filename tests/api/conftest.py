@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ from aiohttp import web
 from connector.api.listener import Door, Listening, listen
 from connector.dsp.messages import Kind
 from connector.settings.fields import LimitsSettings
+from connector.values import replace
 from tests import pair
 from tests.pair import OPEN, TOKEN, Desk, Running, fresh
 from tests.vocab import corpus

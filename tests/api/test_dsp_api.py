@@ -4,7 +4,6 @@ whom. What happens to input that is wrong stands in `test_bad_input`."""
 import gzip
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -21,6 +20,7 @@ from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.messages import OTHER, PATHS, Kind, Move, Role, path_of
 from connector.records import Agreement
 from connector.signatures.jws import sign
+from connector.values import replace
 from tests import pair
 from tests.api.conftest import DATASET, OFFER, everything, first_request, valid
 from tests.pair import OPEN, Answer, Desk, call, document_of, fresh, only_for, quoted

@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from connector import telemetry
 from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, tls_context
 from connector.api.middleware import Handler
 from connector.errors import SettingsError
+from connector.values import replace
 from tests.api.conftest import DOOR, opened, spoken
 from tests.free_ports import free_ports
 from tests.pair import call

@@ -1,7 +1,6 @@
 """The typed JSON of the management API: what a call may say, what is said of a mistake, and what the client reads of a view."""
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.errors import InvalidRequest
 from connector.ports import Participant
 from connector.records import Agreement, Evidence, Outbound, Pull
+from connector.values import replace
 from tests.pair import OPEN, dataset_record
 
 BODIES: list[type[Any]] = [

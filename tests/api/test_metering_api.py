@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from connector.metering import chain, chain_consumer
 from connector.metering.content import CHUNK_BYTES, read_etag, read_header
 from connector.metering.objects import Checkpoint
 from connector.records.metering import Counts
+from connector.values import replace
 from tests.dataplane.reader import Same
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, TRANSFER, Rig, key_of, provider, some_bytes
 from tests.dataplane.signing import JWT, WINDOW, Consumer

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest_asyncio
 from connector.dsp.messages import Role
 from connector.metering.counts import Counts
 from connector.records import Agreement, Changes
+from connector.values import replace
 from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
 from tests.control.test_quotas import agreed
 from tests.control_billing.test_bills import flow, unsigned

@@ -1,11 +1,10 @@
 """Credit that is locked by transfers that ended unsigned, over HTTP: what, until when, and its release, which counts at once."""
 
-from dataclasses import replace
-
 import pytest
 
 from connector.dsp.messages import Role
 from connector.records import Changes
+from connector.values import replace
 from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
 from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, both
 from tests.pair import Desk, agreement, negotiation, quoted, transfer

@@ -3,7 +3,6 @@
 import asyncio
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from connector.dataplane.edr import Grant
 from connector.dsp.messages import Kind
 from connector.errors import EgressDenied
 from connector.records import Changes
+from connector.values import replace
 from tests.dataplane.rig import PROVIDER, STRANGER, some_bytes
 from tests.dataplane_push.stand import OURS, Stand, stand
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 import trustme
 
+from connector.values import replace
 from tests import pair
 from tests.cli.conftest import Command
 from tests.fake_connector import TOKEN, FakeConnector

@@ -5,7 +5,6 @@ A test module of an implementation subclasses `StoreContract` and gives it the f
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import permutations
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.errors import StoreError
 from connector.ports import Store
 from connector.records import Agreement, Changes, Conflict, Dataset, Edr, Evidence, Expect, Idempotent, Inbox, Offer, Outbound, Pull, Usage
+from connector.values import replace
 from tests.contracts.samples import (
     OTHER_PEER,
     OWN,

@@ -1,7 +1,6 @@
 """What every `Store` owes to the ledger and the meter: entries, logs, nodes, accounts, and erasure that leaves the log valid."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ from connector.ports import Store
 from connector.records import Changes, Conflict, Expect
 from connector.records.ledger import ENTRY_BYTES_MAX, Log, Numbered, Subtree, Witnessed, hidden_of
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.contracts.samples import OTHER_PEER, PEER, agreement, fact, log, metered, receipted, transfer, witnessed
 
 

@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.ports import Store, TransferView
 from connector.records import Agreement, Changes, Dataset, Evidence, Offer, Outbound
+from connector.values import replace
 from tests.control.stand import Standing
 from tests.dataplane.reader import Reader, a_wire, reading
 from tests.dataplane.rig import CONSUMER, PROVIDER, some_bytes

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from connector.dsp import wire
@@ -12,6 +11,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
 from connector.ports import Caller, Participant
 from connector.records import Agreement, Evidence, Inbox
+from connector.values import replace
 from tests.pair import OPEN, WAIT_SECONDS, Answer, Desk, Scripted, agreement, document_of, negotiation, transfer
 
 NEVER = 4_000_000_000.0  # POSIX seconds: after every test

@@ -1,6 +1,5 @@
 """That a decision to act becomes the right message to the right place, the row that delivers it, and the records that belong to it."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.errors import IllegalMessage
 from connector.ports import Act
 from connector.records import Agreement
+from connector.values import replace
 from tests.pair import OPEN, SCHEMAS
 
 C, P = Role.CONSUMER, Role.PROVIDER

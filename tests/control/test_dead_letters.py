@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from connector.dsp.messages import Move
 from connector.metering.content import digest_of, write_bytes
 from connector.records import Changes, Outbound, Usage
 from connector.settings.fields import DeliverySettings
+from connector.values import replace
 from tests.control.stand import (
     DATASET,
     SUSPEND,

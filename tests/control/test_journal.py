@@ -5,7 +5,6 @@ import gc
 import itertools
 import tracemalloc
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.errors import IllegalMessage, StoreError
 from connector.records import Agreement, Changes, Conflict, Dataset, Evidence, Expect, Inbox, Outbound, Pull, implied
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import agreement, fact, negotiation, outbound, pull, transfer
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, request, say, seen, standing

@@ -1,7 +1,6 @@
 """How each side of a negotiation answers each message: agreements, counter-offers, refusals with reasons, and what is kept of them."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.records import Agreement
+from connector.values import replace
 from tests.control.stand import C, N, request, say
 from tests.pair import (
     OPEN,

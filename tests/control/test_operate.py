@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Contradiction
 from connector.records import Agreement, Changes, Offer
+from connector.values import replace
 from tests.control.test_peer_datasets import described
 from tests.pair import (
     OPEN,

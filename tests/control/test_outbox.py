@@ -5,7 +5,6 @@ import io
 import itertools
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from connector.adapters.clock import SystemClock
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.settings.fields import DeliverySettings
+from connector.values import replace
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, letters, refusing, said, say, scripted, standing, suspended
 from tests.pair import OPEN, WAIT_SECONDS, Desk, agreement, desk, fresh, transfer
 

@@ -7,7 +7,6 @@ import os
 import resource
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from connector.intake import patience
 from connector.intake.download import Downloads
 from connector.metering.live import LOST
 from connector.records import Agreement, Changes, Edr, Pull
+from connector.values import replace
 from tests.control.orders import (
     BIG,
     CONTENT,

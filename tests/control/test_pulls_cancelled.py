@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from connector.dsp.messages import Role
 from connector.metering.content import CHUNK_BYTES
 from connector.records import Changes, Idempotent, Pull
 from connector.records.metering import Counts, Metered
+from connector.values import replace
 from tests.control.orders import BIG, CONTENT, D, N, T, at_stage, order, place, restartable, settled, stages, under_way, upstream
 from tests.pair import WAIT_SECONDS, Pair, Running, agreement, desk, pair, running, site, transfer
 

@@ -3,7 +3,6 @@
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -19,6 +18,7 @@ from connector.dsp.messages import OTHER, Kind, Move, Role, path_of
 from connector.errors import Refused
 from connector.ports import Caller, Participant
 from connector.records.ledger import entry_of, hidden_of
+from connector.values import replace
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, refusing, request, say, scripted, seen, standing
 from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, negotiation, transfer
 

@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from connector.metering.dating import BELIEVED_SECONDS
 from connector.ports import Store
 from connector.records import Changes
 from connector.settings.fields import RetentionSettings
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import OWN, agreement, edr, fact, idempotent, inbox, negotiation, outbound, pull, transfer
 from tests.pair import WAIT_SECONDS, desk, fresh

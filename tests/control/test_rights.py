@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,7 @@ from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import SIGNED_REQUESTS, Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Dataset, Expect, Reservation, Usage
 from connector.records.aside import TAKEN_MAX, taken_id
+from connector.values import replace
 from connector.vocabulary import read_profiles
 from tests.contracts.identity_contract import SetClock
 from tests.control.running import DATASET, Live, assembled

@@ -2,7 +2,6 @@
 other terms is who does once they are published."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -26,6 +25,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import InvalidRequest, NotFound, PolicyError
 from connector.ports import Caller, Participant
 from connector.records import Changes, Dataset
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.odrl import cases
 from tests.pair import OPEN, Pair, agreement, dataset_record, desk, fresh, only_for, pair, purpose_policy, transfer, until_policy

@@ -1,6 +1,5 @@
 """That one step of a process is one value, whoever asks for it, and that an approver has its say exactly where it has one."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from connector.errors import IllegalMessage
 from connector.metering.content import digest_of, write_bytes
 from connector.ports import Act
 from connector.records import Agreement, Changes, Edr, Expect, Inbox
+from connector.values import replace
 from tests.dataplane.rig import Counted
 from tests.pair import OPEN
 

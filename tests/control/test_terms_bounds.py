@@ -1,6 +1,5 @@
 """That relating terms to each other takes a bounded time, whatever a peer has written."""
 
-from dataclasses import replace
 from itertools import product
 from random import Random
 from time import process_time
@@ -11,6 +10,7 @@ from hypothesis import assume, given, settings
 from connector.control.terms import NAMES, OTHER_PRICES, settle
 from connector.odrl import Policy, compare, differences, load, meet, same_terms, separating
 from connector.odrl.vocabulary import INCLUDED_IN
+from connector.values import replace
 from tests.odrl.cases import leaf, offer, purpose, rule
 from tests.odrl_compare.cases import OPTIONS, an_offer, changed, read, seeds
 

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.odrl import Code
 from connector.records import Agreement, Changes
+from connector.values import replace
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, refusing, say, scripted, standing
 from tests.pair import (
     ADDRESS,

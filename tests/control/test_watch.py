@@ -2,7 +2,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from connector.errors import StoreError
 from connector.ports import Caller, Participant
 from connector.records import Agreement, Changes, Evidence, Outbound
 from connector.settings.fields import DeliverySettings, EdrSettings
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import OWN, PEER, dataset, negotiation, transfer
 from tests.contracts.samples import agreement as sample

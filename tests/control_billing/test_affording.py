@@ -1,7 +1,7 @@
 """A transfer starts if what is left of its budget pays for all that it is to bring, where anybody can say what that costs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from connector.records import Agreement, Changes, Dataset, Evidence, Reservation
 from connector.records.aside import Rest, aside_id, taken_id
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT, STATEMENT_AGREED
+from connector.values import replace
 from tests.metering import rig
 from tests.metering_bills.priced import agreement, money, price
 from tests.odrl_forms.shipped import options

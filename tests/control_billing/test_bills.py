@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -21,6 +20,7 @@ from connector.metering.ranges import union
 from connector.odrl import Options
 from connector.records import Agreement, Changes, Conflict, Receipted
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, MANIFEST, NOW, PROVIDER, account, exchange
 from tests.metering_bills import priced
 from tests.metering_bills.priced import count, every, price, unit

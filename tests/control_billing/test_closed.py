@@ -1,6 +1,5 @@
 """By whose word an agreement is closed: what each side has signed says it, and nothing else."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from connector.metering.closing import Closing, ClosingAck, instant_of
 from connector.metering.objects import digest
 from connector.metering_bills.invoice import Closed
 from connector.records import Agreement, Changes, Evidence
+from connector.values import replace
 from tests.dataplane.rig import FakeIdentity
 from tests.metering.rig import CONSUMER, NOW, PROVIDER
 

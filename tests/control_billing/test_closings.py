@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from connector.metering_bills.invoice import Closed
 from connector.ports import Reply
 from connector.records import Agreement, Changes, Evidence
 from connector.signatures import jws
+from connector.values import replace
 from tests import pair
 from tests.control_billing.test_stating import fact, quick
 from tests.dataplane.rig import Counted, FakeIdentity

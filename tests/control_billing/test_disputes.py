@@ -1,6 +1,5 @@
 """The way back from a dispute, on either side: what was accepted counts again, and what contradicts itself stays on record."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from connector.control_billing.disputes import settle
 from connector.dsp.messages import Role
 from connector.errors import Contradiction, NotFound
 from connector.records import Changes
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.metering.rig import account, both
 

@@ -1,6 +1,5 @@
 """What left before a first receipt that never came is billed once it is known that it was signed for nowhere else."""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +13,7 @@ from connector.metering.ranges import Ranges
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT
+from connector.values import replace
 from tests.control_billing.test_bills import DAY, ID, NOW, MemoryStore, bills, flow, unsigned
 from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, ROOT
 

@@ -1,6 +1,5 @@
 """What a transfer had not signed for when it ended is written off: nothing of it counts any more, and who did that is on record."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from connector.dataplane_accounts.opens import unsigned
 from connector.dsp.messages import Role
 from connector.errors import Contradiction, NotFound
 from connector.records import Changes
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.dataplane.rig import process
 from tests.metering.rig import CHUNK, LAYOUT, account, both

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from connector.dsp.messages import Role
 from connector.metering.objects import digest
 from connector.records import Changes
 from connector.records.metering import Metered, Receipted
+from connector.values import replace
 from tests.metering.rig import ACK, RECEIPT, account, signed
 
 TRANSFER = "urn:uuid:transfer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from connector.control_billing.received import Came, Received, unsigned
 from connector.dsp.messages import Role
 from connector.metering.counts import Counts
 from connector.records import Changes, Pull
+from connector.values import replace
 from tests.control_billing.test_bills import DAY, DUTIES, ID, bills, flow, terms
 from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, NOW, PROVIDER, account
 from tests.metering_bills.priced import price

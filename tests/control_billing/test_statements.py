@@ -1,6 +1,5 @@
 """What a provider hears at the end of a transfer: from its consumer alone, once it is over, and only what answers its own statement."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, kept
 from connector.metering.statements import Statement
 from connector.records import Evidence
+from connector.values import replace
 from tests import pair
 from tests.control_billing.test_stating import SAID, fact, fetched, quick
 

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +26,7 @@ from connector.odrl.operands import BYTE_COUNT
 from connector.ports import Reply
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
+from connector.values import replace
 from tests import pair
 from tests.dataplane.rig import Counted, FakeIdentity, ShiftedClock, some_bytes
 from tests.metering import rig

@@ -1,7 +1,5 @@
 """Orders as they are kept: a step is one commit, a stage is a fact, and what a failed order leaves is found."""
 
-from dataclasses import replace
-
 import pytest
 
 from connector.adapters.memory import MemoryStore
@@ -12,6 +10,7 @@ from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, digest
 from connector.metering.objects import kept as kept_object
 from connector.records import Changes, Conflict, Pull
+from connector.values import replace
 from tests.metering.rig import MANIFEST, both, signed
 
 PULL = Pull("urn:p", "did:web:x", "urn:d", "/x/y", "download", version=1)

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import InvalidRequest, PeerFailed, PeerRefused, SinkFailed
 from connector.odrl import Code
 from connector.records import Pull
+from connector.values import replace
 
 ORDER = Pull("urn:pull", "did:web:a", "urn:dataset", "x", "download", transfer="urn:t2", earlier=("urn:t1",))
 RUNNING = Process(Kind.TRANSFER, "urn:t2", Role.CONSUMER, "did:web:a", "https://a", "STARTED", peer_pid="urn:p", version=1)

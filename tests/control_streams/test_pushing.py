@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import Kind, Role
 from connector.errors import PeerFailed, PeerRefused, Withdrawn
 from connector.records import Changes
+from connector.values import replace
 from tests import pair
 from tests.contracts import samples
 from tests.dataplane.rig import some_bytes

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from connector.records import Agreement, Changes, Edr, Pull
 from connector.records.metering import Metered
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey, SigningKey, signing_key
+from connector.values import replace
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
 TRANSFER = "urn:uuid:01890000-0000-7000-8000-000000000001"

@@ -1,7 +1,6 @@
 """A consumer that signs receipts: the pure machine of its side, over HTTP, one call at a time."""
 
 import ssl
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -14,6 +13,7 @@ from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, kept
 from connector.ports.ledger import Ledger
 from connector.records.ledger import Place
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, POLICY, PROVIDER, TRANSFER, FakeIdentity, Rig
 
 WINDOW = {"window_bytes": CHUNK_BYTES, "credit_windows": 2}

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from connector.signatures import jws
 from connector.signatures.jws import signing_key
+from connector.values import replace
 from tests.dataplane.reader import a_wire, reading
 from tests.dataplane.rig import PROVIDER, TRANSFER, FakeIdentity, Rig, key_of, process, provider, some_bytes, view
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer

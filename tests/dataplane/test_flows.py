@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Withdrawn
 from connector.records import Changes, Dataset
+from connector.values import replace
 from tests import pair
 from tests.contracts.samples import agreement
 from tests.dataplane.reader import Same, a_wire, reading

@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from connector.errors import TokenRefused, Unauthenticated, Withdrawn
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import TransferView
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.dataplane.rig import (
     CONSUMER,

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from connector.dataplane.meter import METERED_PIECE_BYTES
 from connector.dataplane.quotas import LEAST
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
+from connector.values import replace
 from tests.dataplane.reader import WAIT_SECONDS, Same, reading
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, provider, some_bytes
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +16,7 @@ from connector.dataplane.quotas import LARGEST, LEAST, portion, portions
 from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl.counters import Counter, Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, PAY_AMOUNT, RECORD_COUNT
+from connector.values import replace
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, provider, some_bytes
 from tests.dataplane.test_meter import LINES, RULE, USERS, _both, begun, fetch, settled
 

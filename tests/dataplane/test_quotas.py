@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUN
 from connector.records import Changes, Evidence, Reservation, Usage
 from connector.records.aside import Rest, aside_id, taking
 from connector.records.metering import Counts, Metered
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, PROVIDER, Counted
 from tests.metering import rig
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from connector.records import Changes, Conflict, Evidence
 from connector.records.metering import Counts, Metered
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey
+from connector.values import replace
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, Rig, key_of, process, provider, some_bytes
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer, Facts

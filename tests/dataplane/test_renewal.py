@@ -2,7 +2,6 @@ import asyncio
 import selectors
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest_asyncio
 
 from connector.dataplane.edr import grant_for
 from connector.records import Edr
+from connector.values import replace
 from tests.dataplane.rig import (
     PROVIDER,
     STRANGER,

@@ -7,7 +7,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from connector.dataplane.ranges import Span
 from connector.dataplane.stream import PIECE_BYTES, Representations, by_file, pieces, read_small, stream
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Stage, Stat
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, TRANSFER, Rig, provider, pull, some_bytes
 
 

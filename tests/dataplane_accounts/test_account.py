@@ -1,7 +1,7 @@
 """Accounts: what is on its way beyond what was signed for never exceeds the credit, whatever is asked for, and whatever is killed."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,7 @@ from connector.metering.objects import ContentLog, Manifest
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED
 from connector.records.metering import Counts, Metered
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, some_bytes
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)

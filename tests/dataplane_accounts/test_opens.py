@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from connector.metering.content import Layout
 from connector.ports import COUNTERSIGNED
 from connector.records import Changes
 from connector.records.metering import Counts, Metered
+from connector.values import replace
 from tests.dataplane.rig import ShiftedClock, process
 from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, account
 

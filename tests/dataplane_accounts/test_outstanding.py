@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +11,7 @@ from connector.dsp.messages import Role
 from connector.metering.content import Known, Layout, Sealed
 from connector.metering.credit import Log
 from connector.metering.ranges import Ranges, without
+from connector.values import replace
 from tests.metering.rig import CHUNK, account
 
 LAYOUT = Layout(40 * CHUNK - 9, CHUNK)

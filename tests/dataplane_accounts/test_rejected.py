@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from connector.errors import SourceFailed
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.objects import Receipt, Rejected, kept
 from connector.ports import Stat
+from connector.values import replace
 from tests import pair
 from tests.dataplane.rig import CONSUMER, some_bytes
 from tests.dataplane.test_stream import Doubling

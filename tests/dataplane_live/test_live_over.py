@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections import Counter
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from connector.dsp.messages import Kind
 from connector.errors import SourceFailed, Withdrawn
 from connector.intake import account
 from connector.records import Changes
+from connector.values import replace
 from tests.dataplane.rig import TRANSFER, process
 from tests.dataplane_live.faucet import Faucet
 from tests.dataplane_live.test_live_pair import accounts, both, follow

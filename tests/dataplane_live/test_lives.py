@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import LiveSource
 from connector.records import Changes
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, TRANSFER, process
 from tests.dataplane_live.faucet import MEDIA_TYPE, Faucet, Faucets
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from connector.dataplane_live import rest as rests
 from connector.dataplane_live.ending import ENDED_FILE, age_seconds
 from connector.dataplane_live.rest import Rest, Rests
+from connector.values import replace
 from tests.dataplane.rig import TRANSFER, process
 
 SUSPENDED = process("SUSPENDED")

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from connector.intake.download import Downloads, Metering
 from connector.ports import SIGNED_REQUESTS
 from connector.records import Changes, Pull
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.dataplane.rig import (
     CONSUMER,
     PROVIDER,

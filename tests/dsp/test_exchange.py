@@ -8,7 +8,7 @@ are random, every side asks before it sends again, as `connector.control.outbox`
 
 import itertools
 import random
-from dataclasses import FrozenInstanceError, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from connector.dsp import exchange, wire
 from connector.dsp.exchange import INITIAL, TABLES, TERMINATED, Process
 from connector.dsp.messages import OTHER, Kind, Message, Move, Role
 from connector.errors import IllegalMessage
+from connector.values import replace
 
 C, P = Role.CONSUMER, Role.PROVIDER
 CELLS = [
@@ -463,15 +464,3 @@ def test_the_peer_is_asked_back_where_the_table_gives_it_the_next_turn():
     for each in (requested, finalizing):
         assert exchange.asks_back(each) == exchange.answered(each, "row").their_turn
     assert exchange.asks_back(process("AGREED", P, Kind.NEGOTIATION))
-
-
-def test_a_process_is_changed_as_by_replace_and_stays_frozen():
-    before = process("REQUESTED", detail={"a": 1}, due=1.0)
-    members = {"state": "STARTED", "in_flight": Move.SUSPENSION, "detail": {}, "version": 7}
-    after = exchange.changed(before, **members)
-    assert after == replace(before, **members)
-    assert (type(after), before.state, hash(replace(after, detail=())) != 0) == (Process, "REQUESTED", True)
-    with pytest.raises(FrozenInstanceError):
-        after.state = "COMPLETED"  # type: ignore[misc]
-    with pytest.raises(AttributeError):
-        exchange.changed(before, colour="red")

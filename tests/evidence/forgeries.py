@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +21,7 @@ from connector.metering.content import digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Checkpoint, Rejected, digest
 from connector.records.ledger import entry_of
+from connector.values import replace
 from tests.evidence.rig import (
     CONSUMER,
     DOCUMENT,

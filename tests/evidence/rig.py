@@ -7,7 +7,7 @@ import json
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -30,6 +30,7 @@ from connector.metering.statements import Flow, Statement
 from connector.records import Evidence
 from connector.records.ledger import entry_of, hidden_of
 from connector.signatures import jws
+from connector.values import replace
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
 KEYS = {who: jws.signing_key(f"{who}#k1", hashlib.sha256(who.encode()).digest()) for who in (PROVIDER, CONSUMER, STRANGER)}

@@ -1,13 +1,12 @@
 """Two exports: what both sides tell alike, and every way in which they do not."""
 
-from dataclasses import replace
-
 import pytest
 
 from connector.evidence.compared import compare
 from connector.evidence.report import ClosingTold, Process, Told
 from connector.evidence.verify import verify
 from connector.metering.counts import Counts
+from connector.values import replace
 from tests.evidence.rig import CONSUMER, LOGS, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -13,6 +12,7 @@ from connector.metering.content import write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import digest
 from connector.metering_bills.invoice import invoice_of
+from connector.values import replace
 from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other, told
 from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Story, billed, signed
 from tests.evidence.test_held import CLOSED

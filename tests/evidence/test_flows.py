@@ -1,7 +1,6 @@
 """Chains of receipts, judged anew."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -11,6 +10,7 @@ from connector.metering.content import write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Ack, digest
 from connector.signatures.jws import claims_of
+from connector.values import replace
 from tests.evidence.forgeries import dropped, other, told
 from tests.evidence.rig import CHUNK, CONSUMER, KEYS, NEGOTIATION, NOW, PROVIDER, SOUND, THEIRS, TRANSFER, Draft, Story, signed
 

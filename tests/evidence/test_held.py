@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from connector.signatures import jws
 from connector.signatures.digests import AUTHORIZATION, authorization_digest
 from connector.signatures.fields import write_bare
 from connector.signatures.http import PULL, PUSH, Answer, Binding, Request, base_of, sign, verify_answer
+from connector.values import replace
 from tests.evidence.rig import (
     CONSUMER,
     KEYS,

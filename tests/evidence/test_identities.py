@@ -1,7 +1,5 @@
 """Whose keys count: those of the file, unless the verifier has others."""
 
-from dataclasses import replace
-
 import pytest
 
 from connector.errors import ProofRefused
@@ -11,6 +9,7 @@ from connector.evidence.verify import verify
 from connector.ledger.book import signer_of
 from connector.merkle.notes import Kind
 from connector.signatures.jws import PublicKey
+from connector.values import replace
 from tests.evidence.rig import CONSUMER, KEYS, LOGS, OLD, PROVIDER, SOUND, STRANGER
 
 BOTH = {PROVIDER: (KEYS[PROVIDER].key,), CONSUMER: (OLD.key, KEYS[CONSUMER].key)}

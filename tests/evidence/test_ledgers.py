@@ -1,7 +1,6 @@
 """Ledgers in a file: what a witness has cosigned tells how much of it was written before."""
 
 from base64 import b64encode
-from dataclasses import replace
 
 from connector.evidence.verify import verify
 from connector.ledger.book import signer_of
@@ -9,6 +8,7 @@ from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
 from connector.merkle.tree import leaf_hash
 from connector.signatures import jws
+from connector.values import replace
 from tests.evidence.forgeries import lined
 from tests.evidence.rig import (
     CONSUMER,

@@ -1,10 +1,10 @@
 """The parties of an agreement: a file of the consumer is as good as one of the provider, and old refusals have no policy."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from connector.values import replace
 from tests.evidence.rig import CONSUMER, SOUND, TRANSFER, Story, decision
 
 

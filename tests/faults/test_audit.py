@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from connector.records import Changes, Evidence, Reservation
 from connector.records import Usage as Used
 from connector.records.ledger import Log
 from connector.records.ledger import Witnessed as Seen
+from connector.values import replace
 from tests.faults import ledger
 from tests.faults.audit import (
     CLOSED,

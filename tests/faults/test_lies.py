@@ -1,7 +1,6 @@
 """Every lie that is told at a real listener is refused with the code that is its own, and changes nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from connector.metering.content import CHUNK_BYTES
 from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, kept
 from connector.records.metering import Counts
 from connector.signatures import jws
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, provider, some_bytes
 from tests.dataplane.signing import WINDOW, Consumer
 from tests.faults.lies import LIES, LIES_OF, Lie, Truth, lines

@@ -6,7 +6,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from connector.ports.sinks import Sinks
 from connector.records import Agreement, Changes, Edr, Pull
 from connector.records.metering import Metered
 from connector.signatures import jws
+from connector.values import replace
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, Counted, FakeIdentity, ShiftedClock, Watcher, key_of, serving
 
 CHUNK = 64 * 1024

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,6 +13,7 @@ from connector.errors import PeerFailed, PeerRefused, StoreError
 from connector.intake.access import PAUSE_SECONDS_MIN, RENEW_AT, Access
 from connector.ports import Reply
 from connector.records import Edr
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity
 

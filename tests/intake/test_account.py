@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from connector.ports import Reply
 from connector.records import Changes, Conflict, Expect
 from connector.records.metering import Metered, Receipted
 from connector.signatures import jws
+from connector.values import replace
 from tests.contracts.memory_sinks import MemorySink, MemorySinks
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, key_of, some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both

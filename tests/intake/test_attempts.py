@@ -7,7 +7,7 @@ import resource
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from connector.intake import room
 from connector.intake.download import Downloads
 from connector.intake_files.finishing import ONLY_SIZE
 from connector.records import Edr, Pull
+from connector.values import replace
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, ShiftedClock, Watcher, pull
 

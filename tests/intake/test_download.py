@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from connector.errors import Contradiction, PeerFailed, PeerRefused
 from connector.intake import attempts
 from connector.intake import patience as module
 from connector.records import Pull
+from connector.values import replace
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (
     TRANSFER,

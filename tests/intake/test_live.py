@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from connector.ports import sinks
 from connector.ports.sinks import Enough
 from connector.records import Changes, Pull
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import PROVIDER, TRANSFER, Counted, Rig, Watcher, agreed, free_socket, provider, pull, serving
 from tests.dataplane.rig import _note_signer as note_signer

@@ -7,7 +7,6 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
 from connector.records import Pull
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import PROVIDER, some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both

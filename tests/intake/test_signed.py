@@ -4,7 +4,6 @@ import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from connector.signatures.digests import authorization_digest
 from connector.signatures.fields import Item, read_dictionary
 from connector.signatures.jws import PublicKey
 from connector.signatures.shown import show
+from connector.values import replace
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (
     CONSUMER,

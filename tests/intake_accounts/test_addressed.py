@@ -1,7 +1,6 @@
 """An address of another transfer, with which a provider could spoil its consumer's evidence (`tests/evidence/test_held.py`, where an
 answer is of the transfer whose address was asked), is refused before anything is asked there."""
 
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +11,7 @@ from connector.dsp.messages import Kind, Role
 from connector.intake.promise import Broken
 from connector.intake_accounts.addressed import demand_own
 from connector.records import Changes
+from connector.values import replace
 from tests.dataplane.rig import PROVIDER, some_bytes
 from tests.intake.signed_provider import AGREEMENT, CHUNK, PEER_PID, Consumer, both
 from tests.metering import rig

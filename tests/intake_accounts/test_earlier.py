@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from connector.metering.ranges import Ranges
 from connector.records import Changes, Usage
 from connector.records.metering import Receipted
 from connector.settings.fields import MeteringSettings
+from connector.values import replace
 from tests import pair
 from tests.control_billing.test_streams import COUNTERSIGNED
 from tests.dataplane.rig import Counted, FakeIdentity, some_bytes

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from connector.intake_files.ranged import RangedSink
 from connector.metering.content import Layout
 from connector.metering.spans import Part, read_span
 from connector.ports.sinks import Sinks
+from connector.values import replace
 from tests.contracts.memory_sinks import MemorySink, MemorySinks
 from tests.dataplane.rig import some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, both, of_both

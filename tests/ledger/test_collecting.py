@@ -2,7 +2,6 @@
 
 import tracemalloc
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from connector.metering.ranges import Ranges
 from connector.records import Agreement, Changes, Evidence
 from connector.records.metering import Metered, Receipted
 from connector.signatures import jws
+from connector.values import replace
 from tests.contracts.samples import OWN, PEER
 from tests.ledger.rig import Network, Site, key_of
 

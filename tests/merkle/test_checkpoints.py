@@ -4,7 +4,6 @@ What is refused, and with which code, stands in `test_refusals.py`.
 """
 
 import base64
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from connector.errors import ProofRefused
 from connector.merkle import checkpoints, notes
 from connector.merkle.checkpoints import Checkpoint
 from connector.merkle.tree import SIZE_MAX, leaf_hash
+from connector.values import replace
 from tests.merkle.samples import AT, CHECKPOINT, LOG, NOTE, ORIGIN, OTHER_WITNESS, STRANGER, WITNESS, checkpoint_of, with_cosignature
 from tests.merkle.test_notes import ARCHE, ARCHE_KEY, REMORA
 

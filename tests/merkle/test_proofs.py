@@ -5,7 +5,6 @@ What is refused, and with which code, stands in `test_refusals.py`.
 
 import hashlib
 from base64 import b64encode
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +14,7 @@ from connector.errors import ProofRefused
 from connector.merkle import proofs
 from connector.merkle.proofs import Proof
 from connector.merkle.tree import inclusion, leaf_hash
+from connector.values import replace
 from tests.merkle.samples import COUNT, ENTRIES, INDEX, LEAVES, LOG, NODES, NOTE, ORIGIN, OTHER_WITNESS, PROOF, WITNESS, with_cosignature
 
 ONE, TWO = hashlib.sha256(b"hash1").digest(), hashlib.sha256(b"hash2").digest()

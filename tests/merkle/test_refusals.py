@@ -6,7 +6,6 @@ import ast
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from connector.merkle.checkpoints import Checkpoint
 from connector.merkle.notes import Kind, Note, Signature, VerifierKey
 from connector.merkle.tiles import ENTRIES as BUNDLE
 from connector.merkle.tiles import CheckedTiles, Tile
+from connector.values import replace
 from tests.merkle.samples import (
     AT,
     CHECKPOINT,

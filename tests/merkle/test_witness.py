@@ -3,8 +3,6 @@
 What is refused while a request is read, and with which code, stands in `test_refusals.py`.
 """
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +12,7 @@ from connector.errors import ProofRefused
 from connector.merkle import checkpoints, notes, witness
 from connector.merkle.tree import EMPTY, Nodes, consistency, leaf_hash, nodes_of, root_of
 from connector.merkle.witness import Answer, Seen
+from connector.values import replace
 from tests.merkle.samples import (
     AT,
     COUNT,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from connector.dsp.messages import Role
@@ -16,6 +15,7 @@ from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Re
 from connector.metering.ranges import Ranges
 from connector.records.metering import Metered
 from connector.signatures import jws
+from connector.values import replace
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:bio.example", "did:web:stranger.example"
 KEYS = {who: jws.signing_key(f"{who}#k1", bytes([n]) * 32) for n, who in enumerate((PROVIDER, CONSUMER, STRANGER), 1)}

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from connector.metering.ranges import union
 from connector.metering.statements import Flow, flow_of
 from connector.records.metering import Receipted
 from connector.signatures import jws
+from connector.values import replace
 from tests.metering.rig import (
     CHECKPOINT,
     CHUNK,

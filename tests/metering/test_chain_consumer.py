@@ -1,7 +1,6 @@
 """The consumer's side: manifests and acks that are refused with a code of their own, and what a consumer signs and takes up again."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from connector.metering.credit import finite
 from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, digest
 from connector.records.metering import Metered
 from connector.signatures import jws
+from connector.values import replace
 from tests.metering.rig import (
     CHUNK,
     CONSUMER,

@@ -1,8 +1,6 @@
 """Provider and consumer over a line that loses, repeats and reorders, with crashes between any two writes: both end with equal counts,
 nothing is billed that was not verified, nothing is billed twice, and no more than the credit is ever open."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,6 +22,7 @@ from connector.metering.counts import Counts
 from connector.metering.credit import allowance, open_to
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.records.metering import Metered
+from connector.values import replace
 from tests.metering.rig import CONSUMER, LAYOUT, MANIFEST, NOW, PROVIDER, STRANGER, account, judged, log, proven, receipt, signed
 
 MEASURE = log().measure

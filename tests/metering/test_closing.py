@@ -1,7 +1,5 @@
 """Which of two closings counts, and which one lies before what was signed for since."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +21,7 @@ from connector.metering.closing import (
 )
 from connector.metering.counts import Counts
 from connector.metering.objects import digest
+from connector.values import replace
 from tests.metering.rig import CONSUMER, MANIFEST, NOW, PROVIDER, WINDOW, account
 
 CLOSING = Closing(CONSUMER, PROVIDER, "urn:uuid:1", NOW, "urn:uuid:agreement", NOW * 1_000_000)

@@ -1,5 +1,4 @@
 import hashlib
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +32,7 @@ from connector.metering.content import (
     write_etag,
 )
 from connector.metering.ranges import union
+from connector.values import replace
 
 HEADER = Header(CHUNK_BYTES, 1_000_000, "application/x-ndjson", "line", bytes(range(32)))
 CHUNK = CHUNKS_BYTES[0]

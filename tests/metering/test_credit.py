@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +7,7 @@ from connector.metering.counts import Counts
 from connector.metering.credit import allowance, counted, credit, due, finite, open_to
 from connector.metering.objects import ContentLog
 from connector.metering.ranges import Ranges, union, without
+from connector.values import replace
 from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, WINDOW, log
 
 MEASURE = log().measure

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from connector.metering.objects import (
     pending,
 )
 from connector.signatures import jws
+from connector.values import replace
 from tests.metering.rig import ACK, CONSUMER, KEYS, MANIFEST, NOW, PROVIDER, RECEIPT, proven, signed
 
 LIVE = replace(MANIFEST, log=ContentLog("hospital.example/ds/live", 65_536), required=False, prices=None, unit="line")

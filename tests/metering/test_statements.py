@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +6,7 @@ from connector.errors import MeterRefused
 from connector.metering.counts import Counts
 from connector.metering.objects import opened
 from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, compare_time, contradicted, flow_of
+from connector.values import replace
 from tests.metering.rig import ACK, CONSUMER, NOW, PROVIDER, RECEIPT, both, proven, signed
 
 BOTH = Flow("urn:uuid:1", bytes(32), 3, b"r" * 32, "both", Counts(100, 10, 1, 2, 3))

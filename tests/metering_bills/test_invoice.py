@@ -1,4 +1,3 @@
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from random import Random
@@ -11,6 +10,7 @@ from connector.errors import InvalidRequest
 from connector.metering.counts import Counts, total
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, standing
 from connector.metering_bills.prices import Plan
+from connector.values import replace
 from tests.metering_bills.priced import SIGNED, count, every, plan, price
 
 PARTIES = Parties("urn:a", bytes(32), "urn:d", "did:web:p.example", "did:web:c.example")

@@ -1,5 +1,4 @@
 import csv
-from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from io import StringIO
@@ -9,6 +8,7 @@ import pytest
 from connector.metering.counts import Counts
 from connector.metering_bills.invoice import Reading, invoice_of
 from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, LEFT_OUT, PRELIMINARY, SECONDS_ALONE, as_csv, as_html, quantity
+from connector.values import replace
 from tests.metering_bills.priced import count, every, plan, price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, bill, receipt
 

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -10,6 +9,7 @@ from connector.metering_bills.prices import Plan
 from connector.odrl.model import Span
 from connector.odrl.operands import PAY_AMOUNT
 from connector.records.metering import Counts
+from connector.values import replace
 from tests.metering_bills.priced import (
     NOTHING,
     count,

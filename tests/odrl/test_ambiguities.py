@@ -1,6 +1,5 @@
 """odrl.md 1.8: the points that ODRL leaves open, one test for each row, named after the choice that is made here."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from connector.odrl.duties import deadline_of, performs
 from connector.odrl.operands import COUNT
 from connector.odrl.results import owed
 from connector.odrl.vocabulary import ODRL
+from connector.values import replace
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, participant, policy, purpose, request, rule, time, world
 
 W3C = "http://www.w3.org/ns/odrl.jsonld"

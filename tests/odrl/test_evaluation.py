@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import process_time
 from typing import Any
@@ -11,6 +10,7 @@ from connector.odrl import Decision, Event, Options, Policy, PolicyError, Profil
 from connector.odrl.codes import Code
 from connector.odrl.evaluation import body
 from connector.odrl.vocabulary import DSP_CONTEXT
+from connector.values import replace
 from tests.odrl.cases import (
     NOW,
     ODRL,

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -22,6 +21,7 @@ from connector.odrl.operands import (
 )
 from connector.odrl.registry import Operand, Profile
 from connector.odrl.values import DAY, microseconds
+from connector.values import replace
 from tests.odrl.cases import NOW, ODRL, PARTIES, leaf, offer, participant, policy, purpose, request, rule
 
 AT = microseconds(NOW) or 0

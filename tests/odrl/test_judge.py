@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from connector.odrl.judge import (
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Policy
 from connector.odrl.operands import COUNT
 from connector.odrl.vocabulary import ODRL
+from connector.values import replace
 from tests.odrl.cases import NOW, PARTIES, leaf, participant, policy, purpose, request, rule, time, world
 
 HERE = World(NOW)

@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ def test_two_readings_of_one_document_are_equal_and_what_they_computed_since_doe
 def test_requests_and_worlds_have_nothing_to_say_by_default() -> None:
     assert Request("did:web:a.example").params == {}
     world = World(NOW)
-    assert [getattr(world, field.name) for field in fields(world) if field.name not in ("now", "id")] == [{}, {}, {}, None, {}, {}, {}]
+    assert [getattr(world, name) for name in World.__struct_fields__ if name not in ("now", "id")] == [{}, {}, {}, None, {}, {}, {}]
 
 
 def test_the_default_options_are_those_of_odrl_md() -> None:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from connector.odrl.model import DEFAULT_OPTIONS
 from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Label, registry_of
 from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, ODRL
+from connector.values import replace
 from tests.odrl.cases import NOW, leaf, offer, request, rule, world
 
 X = "https://x.example/ns#"

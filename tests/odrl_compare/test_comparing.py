@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import replace
 from itertools import product
 from random import Random
 from typing import Any
@@ -28,6 +27,7 @@ from connector.odrl import (
     same_terms,
 )
 from connector.odrl_compare.comparing import CALENDAR, COMPLEX, Comparison
+from connector.values import replace
 from tests.odrl.cases import leaf, odd_offers, offer, purpose, rule, shuffled
 from tests.odrl.cases import time as at
 from tests.odrl_compare.cases import (

@@ -2,7 +2,6 @@
 
 import json
 import time as clock
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -14,6 +13,7 @@ from connector.odrl import Options, Policy, compare, evaluate, load
 from connector.odrl_compare.boxes import Work
 from connector.odrl_compare.meeting import meet, narrowed, separating
 from connector.odrl_compare.regions import Reader
+from connector.values import replace
 from tests.odrl.cases import leaf, offer, purpose, rule, time
 from tests.odrl_compare.cases import EUR, OPTIONS, a_request, an_offer, changed, read, seeds
 from tests.odrl_compare.test_comparing import hostile

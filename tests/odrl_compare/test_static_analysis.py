@@ -11,7 +11,6 @@ each can, which is CONSISTENT, in adversarial/xone_overlap one lies in the other
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from connector.odrl.model import Constraint, Rule, conjuncts, leaves
 from connector.odrl_compare.checking import check
 from connector.odrl_compare.wording import rule_meaning
 from connector.odrl_rdf.graph import trees
+from connector.values import replace
 
 READING = Options(duration_mode="seconds")
 SUITE = Path(__file__).parents[1] / "data" / "odrl" / "static-analysis" / "policies"

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -6,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from connector.odrl import Request, World, differences, evaluate, load, same_terms
+from connector.values import replace
 from tests.odrl.cases import ODRL, leaf, offer, offers, policy, purpose, requests, rule, seeds, shuffled, time, worlds
 
 BASE = policy(rule(purpose("isAnyOf", ["a", "b"]), time("lteq", "2026-12-31Z")), prohibitions=(rule(action="odrl:distribute"),))

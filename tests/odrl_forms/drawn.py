@@ -4,6 +4,8 @@ from dataclasses import fields, is_dataclass
 from random import Random
 from typing import Any
 
+from msgspec import Struct, structs
+
 from connector.odrl.registry import Operand, Registry
 from connector.odrl.vocabulary import INCLUDED_IN, ODRL
 from connector.odrl_reading.parse import FUNCTIONS
@@ -29,6 +31,8 @@ def meaning(of: Any) -> Any:
     if is_dataclass(of):
         skipped = {"path", "leaves", "findings"}
         return (type(of).__name__, *((f.name, meaning(getattr(of, f.name))) for f in fields(of) if f.compare and f.name not in skipped))
+    if isinstance(of, Struct):
+        return (type(of).__name__, *map(meaning, structs.astuple(of)))
     return tuple(meaning(part) for part in of) if isinstance(of, tuple) else of
 
 

@@ -1,6 +1,5 @@
 import time
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from connector.odrl.registry import CONCEPT, Label, Profile, registry_of
 from connector.odrl.vocabulary import DSP_CONTEXT, INCLUDED_IN, ODRL, OPERATORS
 from connector.odrl_forms.packs import read_pack, read_packs
 from connector.odrl_reading.declaration import agreed
+from connector.values import replace
 from connector.vocabulary import read_data
 from tests.odrl.cases import NOW, leaf, offer, rule
 from tests.odrl_forms.drawn import meaning

@@ -6,7 +6,6 @@ Cases are put together by the IRIs in them, as the suite says, and not by the na
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from rdflib.namespace import DCTERMS, RDF
 from connector.odrl import Decision, Options, Policy, Request, Result, World, evaluate, load
 from connector.odrl_rdf.report import report_rdf
 from connector.odrl_rdf.worlds import load_request, load_world
+from connector.values import replace
 
 SUITE = Path(__file__).parents[1] / "data" / "odrl" / "solidlab"
 CASES = sorted((SUITE / "test_cases").glob("*.ttl"))

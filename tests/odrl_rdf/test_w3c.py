@@ -6,7 +6,6 @@ Their vocabulary is older than SolidLab's and loosely typed; what a report says 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from rdflib.namespace import RDF
 from connector.odrl import Code, Decision, Operand, Options, Profile, Request, World, evaluate, load
 from connector.odrl_rdf.report import report_rdf
 from connector.odrl_rdf.worlds import load_request, load_world
+from connector.values import replace
 
 EXAMPLES = Path(__file__).parents[1] / "data" / "odrl" / "w3c-formal-semantics" / "examples"
 PAIRS = sorted(EXAMPLES.glob("*/*/*/"))

@@ -2,7 +2,6 @@ import json
 import re
 import time as clock
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from connector.odrl.model import Constraint
 from connector.odrl.vocabulary import ODRL, W3C_CONTEXT
 from connector.odrl_reading.constraints import DEPTH_MAX
 from connector.odrl_reading.reading import LEAVES_MAX
+from connector.values import replace
 from tests.odrl.cases import json_values, leaf, odd_offers, offer, offers, participant, purpose, request, rule, time, world
 from tests.odrl_reading.pointers import resolve
 

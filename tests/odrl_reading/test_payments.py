@@ -1,6 +1,5 @@
 """What a duty to pay says of the payment is what has to be paid, wherever it stands; nobody uses for nothing what somebody wanted paid."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from connector.errors import PolicyError
 from connector.odrl import Code, Event, World, evaluate, fingerprint, lint, load
 from connector.odrl.operands import PAY_AMOUNT
+from connector.values import replace
 from tests.odrl.cases import leaf, offer, purpose, request, rule, time
 from tests.odrl_reading.pointers import patched
 

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from random import Random
@@ -19,6 +18,7 @@ from connector.odrl.counters import charged, tallies
 from connector.odrl.duties import duty_actions, performs
 from connector.odrl.model import Rule
 from connector.odrl.operands import COUNT, METERED_TIME
+from connector.values import replace
 from tests.odrl.cases import NOW, ODRL, offer, purpose, rule
 from tests.odrl.drawn import MEMBER, OPTIONS, Drawing, as_event, as_world
 from tests.odrl.test_laws import events as hostile_events

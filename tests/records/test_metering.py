@@ -1,9 +1,8 @@
 """The values that are stored about metered transfers."""
 
-from dataclasses import replace
-
 from connector.dsp.messages import Role
 from connector.records.metering import Counts, Metered
+from connector.values import replace
 
 
 def test_an_account_begins_with_nothing_signed_by_the_consumer():

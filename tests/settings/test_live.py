@@ -1,6 +1,6 @@
 """What a reload takes over, what it says of the rest, and that it forgets nothing of it."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from connector.settings.fields import (
     StoreSettings,
 )
 from connector.settings.live import LIVE, changed, taken
+from connector.values import replace
 
 BASE = Settings(participant=ParticipantSettings(id="did:web:a.example", name="a", role="hospital"))
 SECTIONS: dict[str, st.SearchStrategy[Any]] = {

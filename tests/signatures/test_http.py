@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from connector.signatures import digests, http
 from connector.signatures.fields import InnerList, read_dictionary, write_inner_list
 from connector.signatures.http import Answer, Request
 from connector.signatures.jws import SigningKey, signing_key
+from connector.values import replace
 
 CONSUMER, PROVIDER = "did:web:bio.example", "did:web:hospital.example"
 KEY, OTHER_KEY = signing_key(f"{CONSUMER}#k1", b"c" * 32), signing_key(f"{CONSUMER}#k2", b"d" * 32)

@@ -1,6 +1,5 @@
 import base64
 import json
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,6 +9,7 @@ from nacl.signing import SigningKey as Reference
 
 from connector.errors import Unauthenticated
 from connector.signatures import jws
+from connector.values import replace
 
 SEED = bytes(range(32))
 KID = "did:web:hospital.example#k1"

@@ -1,7 +1,6 @@
 """A signature with its base is proven to whoever was not there, and nothing of it can be changed."""
 
 from base64 import b64encode
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from connector.errors import SignatureRefused
 from connector.signatures import http
 from connector.signatures.shown import Shown, show
+from connector.values import replace
 from tests.signatures.test_http import NOW, PROVIDER, PROVIDERS, Sent
 
 SIGNED = Sent().sign().sign_answer().verify_answer()

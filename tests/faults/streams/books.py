@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from connector.adapters.clock import SystemClock
@@ -25,6 +25,7 @@ from connector.metering.counts import Counts
 from connector.metering.credit import Log, finite
 from connector.metering.objects import Manifest, Receipt, kept
 from connector.records.metering import Metered, Receipted
+from connector.values import replace
 from tests.faults.home import Home
 from tests.faults.ledger import CONSUMER, PROVIDER
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from connector.metering.content import CHUNK_BYTES
+from connector.values import replace
 
 MIB: Final = 1 << 20
 LARGEST_BYTES: Final = 200 * MIB

@@ -1,7 +1,6 @@
 """A part of the program on each road, with real connectors; and that a bill, a file or a chain that is wrong is seen."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from connector.dsp.messages import Role
 from connector.metering.counts import Counts
 from connector.records.metering import Metered, Receipted
+from connector.values import replace
 from tests.faults.streams import lane, table
 from tests.faults.streams.books import differences, opened, replayed, summed
 from tests.faults.streams.lane import Lane
