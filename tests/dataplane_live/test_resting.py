@@ -5,7 +5,6 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from connector.dataplane_live.lives import Lives
 from connector.dataplane_live.spool import PREFIX
 from connector.errors import DescriptorsShort
 from connector.records import Changes
+from connector.values import replace
 from tests.dataplane.rig import TRANSFER, process
 from tests.dataplane_live.faucet import Faucet
 from tests.dataplane_live.test_live_over import opened
