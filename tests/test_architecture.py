@@ -46,8 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"control", "dataplane", "ledger"} | INWARD,
     "client": {"errors"},
     # `app` only to start a connector; it is asked over HTTP like any other. `init` makes its keys and its self-description.
-    # Evidence is verified offline.
-    "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "evidence", "settings"},
+    # Evidence is verified offline, its prices by the profiles that come with the connector.
+    "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "evidence", "settings", "vocabulary"},
     "app": {"*"},
     "__main__": {"app", "cli", "settings", "errors"},
 }

@@ -39,9 +39,12 @@ class Checked(Value):
 
 def check(paths: Sequence[Path], trust: Path | None) -> Checked:
     """Check one file, or two of one agreement against each other. `trust` is a folder of self-descriptions, one of them, or a file with
-    verifier keys. Raises ConnectorError for what cannot be read."""
+    verifier keys. Prices are read by the profiles of this installation. Raises ConnectorError for what cannot be read."""
+    from connector.vocabulary import read_profiles
+
     known = trusted(trust) if trust is not None else Trust()
-    reports = {str(path): verify(_read(path), known) for path in paths}
+    profiles = read_profiles()
+    reports = {str(path): verify(_read(path), known, profiles) for path in paths}
     told = [report.told for report in reports.values() if report.sound]
     if len(told) < 2:  # noqa: PLR2004 - there is nothing to compare
         return Checked(reports)

@@ -13,6 +13,7 @@ from connector.evidence.members import Finding, Member, finding
 from connector.merkle.checkpoints import Checkpoint
 from connector.merkle.notes import Kind, VerifierKey
 from connector.metering.objects import Read, Signed, digest, opened
+from connector.odrl.model import DEFAULT_OPTIONS, Options
 from connector.signatures import jws
 from connector.values import Value, field
 
@@ -59,7 +60,8 @@ class Narrowed(Value):
 
 class Case(Struct):
     """One file under examination. `header` and `agreement` are its members of that kind; `keys` are those that count, by participant;
-    `notes` the verifier keys of `Trust`, `narrowed` those whose end is not told alike; `found` takes what does not hold."""
+    `notes` the verifier keys of `Trust`, `narrowed` those whose end is not told alike; `found` takes what does not hold; `options` are
+    those by which policies are read."""
 
     members: Mapping[str, Sequence[Member]]
     header: Member
@@ -68,6 +70,7 @@ class Case(Struct):
     keys: dict[str, tuple[jws.PublicKey, ...]] = field(default_factory=dict)
     notes: tuple[VerifierKey, ...] = ()
     narrowed: list[Narrowed] = field(default_factory=list)
+    options: Options = DEFAULT_OPTIONS
 
     @property
     def provider(self) -> str:

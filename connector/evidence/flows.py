@@ -59,7 +59,8 @@ class Flow(Struct):
 class Flows(Struct):
     """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks`, `statements`, `closings` and the answers to these
     (`closing_acks`) as they stand, `answered` those of the answers that hold by the digests of the closings, and `objects`, all of them by
-    digest; `transfers` are the members of that kind by the exporter's pids."""
+    digest; `transfers` are the members of that kind by the exporter's pids; `unpriced` says why prices of the invoice were not
+    compared with those of the agreement, "" if they were."""
 
     flows: dict[bytes, Flow] = field(default_factory=dict)
     receipts: dict[bytes, Object] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class Flows(Struct):
     answered: dict[bytes, Object] = field(default_factory=dict)
     objects: dict[bytes, Member] = field(default_factory=dict)
     transfers: dict[str, Member] = field(default_factory=dict)
+    unpriced: str = ""
 
 
 Reader = Callable[[Case, Flows, Member], None]

@@ -7,21 +7,24 @@ from hashlib import sha256
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
 from connector.evidence.bundle import COUNT, FORM, Attestation, Counting
-from connector.evidence.case import AHEAD_SECONDS, Case, Fact, Ledgers, Trust
+from connector.evidence.case import Case, Fact, Ledgers, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.members import BEFORE, COUNTED_FROM, PLACES, UNATTESTED, Finding, Member, finding, read
-from connector.evidence.report import ClosingTold, FlowTold, Process, Report, Told, rfc3339
+from connector.evidence.report import ClosingTold, FlowTold, Process, Report, Told
 from connector.evidence.sealed import Altered, unsealed
-from connector.metering.closing import instant_of, seconds_of
+from connector.evidence_bills import invoices
+from connector.evidence_told import unproven
+from connector.metering.closing import seconds_of
 from connector.metering.content import write_bytes
-from connector.metering.counts import NOTHING
+from connector.odrl.model import Options
+from connector.odrl.registry import Profile
 
 FINDINGS_MAX = 200  # findings of one file; more are not read
-LINES_MAX, LINE_CHARACTERS_MAX = 5, 80  # of extension lines that nobody knows
 
 
-def verify(data: bytes, trust: Trust | None = None) -> Report:
-    """Check a file as `connector evidence export` writes it. Raises nothing for anything that it may hold."""
+def verify(data: bytes, trust: Trust | None = None, profiles: Sequence[Profile] = ()) -> Report:
+    """Check a file as `connector evidence export` writes it; `profiles` are those of policies that are known here. Raises nothing for
+    anything that it may hold."""
     trust = trust or Trust()
     body = unsealed(data)
     if isinstance(body, Altered):
@@ -38,11 +41,12 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
     _shape(members, ordered, found)
     if found:
         return Report(tuple(found[:FINDINGS_MAX]), None, trust.given)
-    case = Case(members, members["evidence"][0], members["agreement"][0], found)
+    case = Case(members, members["evidence"][0], members["agreement"][0], found, options=Options(profiles=tuple(profiles)))
     identities.check(case, trust)
     parties.check(case)
     signed = flows.check(case)
     figures.check(case, signed)
+    invoices.check(case, signed)
     logs = ledgers.check(case, signed)
     held.check(case, logs, signed)
     private.check(case)
@@ -53,7 +57,7 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
         tuple(found[:FINDINGS_MAX]),
         _told(case, signed, logs, attested),
         trust.given,
-        tuple(_unproven(case, signed, logs, trust, attested)),
+        tuple(unproven.texts(case, signed, logs, trust, attested)),
         tuple(case.narrowed),
     )
 
@@ -248,149 +252,3 @@ def _flow(flow: Flow) -> FlowTold:
         objects={name: write_bytes(each.digest) for name, each in found.items()},
         signed={name: (each.value.issuer, each.value.issued) for name, each in found.items()},
     )
-
-
-def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int | None) -> list[str]:
-    """What this file, sound as it may be, does not prove."""
-    texts = []
-    if not trust.given:
-        texts.append("who the participants are: their keys are taken from the file; give keys from elsewhere with --trust")
-    if not signed.flows:
-        texts.append("that the other party agreed: nothing in the file is signed by it; the agreement rests on the exporter's ledger alone")
-    elif not signed.receipts:
-        texts.append("that the consumer got anything: it has signed no receipt")
-    if any(flow.last is not flow.acked for flow in signed.flows.values()):
-        texts.append("that the provider has got the last receipt: it has no ack")
-    for flow in signed.flows.values():
-        if flow.last is not None and flow.last.value.state != "complete":
-            until, pid = _closed(case, signed, flow), flow.manifest.value.provider_pid
-            text = f"that receipt {flow.last.value.sequence} of transfer {pid} is the last: whoever exports may leave out those that follow"
-            more = f"no statement of {case.counterparty} in the file names it as the last"
-            if until is not None:
-                more = f"{case.counterparty} has signed that it was the last before {rfc3339(until)}, and nothing of later"
-            texts.append(f"{text}, {more}, and the other side's export shows")
-        if flow.lost:
-            texts.append(
-                f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
-                " a later one, which says all that they said"
-            )
-    if any(flow.manifest.value.unit != "none" for flow in signed.flows.values()):
-        texts.append("the number of records by the data themselves: both have signed for it, and the data are not in the file")
-    if any(flow.manifest.value.log.root is None for flow in signed.flows.values()):
-        texts.append("the number of bytes of live data by the data themselves: both have signed for it")
-    entries = sum(map(len, logs.entries.values()))
-    seen = {log: max((each.size for each in logs.cosigned if each.origin == log), default=0) for log in logs.entries}
-    unseen = sum(1 for log, indexes in logs.entries.items() for index in indexes if index >= seen[log])
-    if not logs.newest:
-        texts.append("when anything was written down: there is no ledger in the file")
-    elif unseen:
-        texts.append(f"that {unseen} of the {entries} entries were not written later: nobody else has cosigned the ledger with them in it")
-    texts.extend(_set_back(case, logs))
-    for owner, lines in sorted(logs.unknown.items()):
-        named = ", ".join(f"`{''.join(c for c in line if c.isprintable())[:LINE_CHARACTERS_MAX]}`" for line in lines[:LINES_MAX])
-        more = f" and {len(lines) - LINES_MAX} more" if len(lines) > LINES_MAX else ""
-        texts.append(f"what {named}{more} means: extension lines of checkpoints of {owner} that nobody here knows")
-    if str(case.agreement.value["negotiation"]) not in logs.facts:
-        texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
-    texts.extend(_ended(case, signed))
-    texts.extend(_answered(logs))
-    texts.extend(_owed(case, signed, logs))
-    if logs.unheld:
-        texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
-    texts.append(
-        "what is neither signed nor in the ledger: names, roles and addresses of participants, by which ids the other side knows what"
-        " runs, when the file was exported, when the agreement is to end, the prices of invoices, by which numbers its events go, whether"
-        " its account has the last ack, and within some minutes when processes began and changed are the exporter's word alone"
-    )
-    word = "nobody has signed that they are"
-    if attested is not None:
-        word = f"it has signed at {rfc3339(attested)} that they are, which is its word"
-    texts.append(_left_out(case, logs, word))
-    texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
-    texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
-    return texts
-
-
-def _left_out(case: Case, logs: Ledgers, word: str) -> str:
-    """What may be missing, where `word` says who has signed that nothing is."""
-    all_of_it = "that these are all transfers of the agreement, and all entries about it"
-    if logs.counted is not None:
-        log, index, entries, _ = logs.counted
-        return (
-            f"{all_of_it}, by more than the ledger of {case.exporter}, where entry {index} of {log} counts just these {entries}: a ledger"
-            f" that says so falsely says it for ever; {word}, and its other exports and that of {case.counterparty} show"
-        )
-    moved = {pid for pid, facts in logs.facts.items() if any(fact.state is not None for fact in facts)}
-    before = ", but no message before one that is there, as they are numbered" if moved and moved <= logs.numbered else ""
-    return (
-        f"{all_of_it}: {case.exporter} may have left out some, such as how something ended{before}, as a file of version"
-        f" {case.header.value['version']} has no count of them; {word}, and its other exports and that of {case.counterparty} show"
-    )
-
-
-def _set_back(case: Case, logs: Ledgers) -> Iterator[str]:
-    """What a clock that went back leaves open. It accuses nobody: which entry came first is proven by their places."""
-    for log, index, seconds in logs.set_back[:LINES_MAX]:
-        yield (
-            f"when entries were written: the clock of {case.exporter} went back by {seconds:.0f} s before entry {index} of {log}, or that"
-            " says an instant of before; their order is proven by their places"
-        )
-    if len(logs.set_back) > LINES_MAX:
-        yield f"the same before {len(logs.set_back) - LINES_MAX} more entries"
-    if case.header.value["at"] < logs.last - AHEAD_SECONDS:
-        seconds = logs.last - case.header.value["at"]
-        yield f"when the file was written: by the clock of {case.exporter} {seconds:.0f} s before an entry in it"
-    if case.header.value["at"] < logs.dated - AHEAD_SECONDS:  # whose clock is wrong nobody knows; who dates ahead could spoil a file
-        seconds = logs.dated - case.header.value["at"]
-        yield f"when the file was written: it says {seconds:.0f} s before an instant that another has signed in it"
-
-
-def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
-    """What is not proven of who has asked for the data, and of what is owed for them."""
-    unasked = sorted({each.manifest.transfer for each in signed.flows.values()} - {pid for pid, _ in (*logs.requests, *logs.sinks)})
-    if case.exporter == case.provider and unasked:
-        yield f"that the consumer has asked for the data of {', '.join(unasked)} with its key: it may have, its own export shows"
-    for member in case.of("invoice"):
-        for flow in signed.flows.values():
-            pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0
-            if flow.counts != NOTHING and (until := figures.billed(member).get(pid, 0)) < last:
-                yield f"what is owed for transfer {pid} by receipt {last}: the invoice in the file goes to receipt {until}"
-    if not case.of("invoice") and any(flow.manifest.value.prices is not None for flow in signed.flows.values()):
-        yield "what is owed: the agreement has prices, and there is no invoice in the file"
-
-
-def _ended(case: Case, signed: Flows) -> Iterator[str]:
-    """What is not proven of the end of the agreement."""
-    closed, other = case.agreement.value["closed"], case.counterparty
-    answers = [each.value for each in signed.answered.values() if each.value.issuer == other]
-    if closed is not None and not any(each.value.issuer == other for each in signed.closings):
-        if not answers:
-            yield (
-                f"that {other} goes by the same end of the agreement: it has signed no closing of its own, and whether it has taken that of"
-                f" {case.exporter} its own export shows"
-            )
-        elif all(each.ends != instant_of(closed) for each in answers):
-            yield f"that {other} goes by the same end of the agreement: what it has signed says another, or none"
-    if len({each.value.issuer for each in signed.closings}) > 1 and not signed.answered:
-        yield "that either side knew of the closing of the other: nobody has signed an answer that is in the file"
-
-
-def _answered(logs: Ledgers) -> Iterator[str]:
-    """What is not proven of requests for data and of the answers to them."""
-    if logs.unshown:
-        yield f"what the provider said in {logs.unshown} of its answers with data: what it has signed of them is not on record"
-    if logs.unplaced:
-        yield f"of which transfer {logs.unplaced} answers with data are: the addresses that were asked name none that the file knows"
-    if unasked := logs.answers + logs.unshown - logs.asked:
-        yield f"that the consumer has signed {unasked} of its requests for data: what it has signed of them is not on record"
-
-
-def _closed(case: Case, signed: Flows, flow: Flow) -> int | None:
-    """Up to when (POSIX seconds) the other side has signed that the last receipt of the file is the last one. None if it never has."""
-    last = flow.last.digest if flow.last is not None else None
-    theirs = [each.value for each in signed.statements if each.value.issuer == case.counterparty]
-    return max((said.ends for said in theirs if any(each.receipt == last for each in said.flows)), default=None)
-
-
-def _numbers(lost: Sequence[int]) -> str:
-    return f"receipt {lost[0]}" if len(lost) == 1 else f"{len(lost)} receipts from {lost[0]} to {lost[-1]}"

@@ -17,6 +17,7 @@ from tests.cli.conftest import Command
 from tests.cli.conftest import command as command  # noqa: PLC0414 - the fixture
 from tests.evidence.forgeries import other as changed
 from tests.evidence.rig import CONSUMER, KEYS, LOGS, OLD, PROVIDER, SOUND, STRANGER, Story
+from tests.evidence_bills.test_priced import billed_otherwise, draft_of
 
 ROOT = Path(__file__).parents[2]
 # Whatever opens a socket or a database ends the program with 99; so does whatever reads settings.
@@ -173,3 +174,15 @@ def test_a_verdict_cannot_pose_as_something_else(command: Command, tmp_path: Pat
     assert ended.code == 1
     assert "\x1b" not in ended.out
     assert not any(line.startswith("The file is sound") for line in ended.out.splitlines())
+
+
+def test_prices_are_compared_by_the_profiles_of_this_installation(tmp_path: Path):
+    """A subscription for each month is of a profile that comes with the connector."""
+    path = tmp_path / "priced.jsonl"
+    draft = draft_of("subscription")
+    path.write_bytes(draft.data)
+    assert check([path], None).good
+    billed_otherwise(draft, 0, unit_price="10.40", amount="10.40")
+    path.write_bytes(draft.data)
+    (report,) = check([path], None).reports.values()
+    assert [each.code for each in report.findings] == ["invoice-price"]

@@ -27,10 +27,15 @@ from connector.metering.content import Layout, digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Receipt, digest
 from connector.metering.statements import Flow, Statement
+from connector.metering_bills.invoice import Parties, Reading, invoice_of
+from connector.metering_bills.plans import plan_of
+from connector.odrl import load
 from connector.records import Evidence
 from connector.records.ledger import entry_of, hidden_of
 from connector.signatures import jws
 from connector.values import replace
+from tests.metering_bills.priced import price
+from tests.odrl_forms.shipped import options
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
 KEYS = {who: jws.signing_key(f"{who}#k1", hashlib.sha256(who.encode()).digest()) for who in (PROVIDER, CONSUMER, STRANGER)}
@@ -50,7 +55,7 @@ DOCUMENT: dict[str, Any] = {
     "assignee": CONSUMER,
     "target": DATASET,
     "timestamp": "2027-01-15T08:00:00Z",
-    "permission": [{"action": "use"}],
+    "permission": [{"action": "use", "duty": [price("0.25", "megabyte"), price("5.20", "subscription")]}],
 }
 MANIFEST = Manifest(
     issuer=PROVIDER,
@@ -69,8 +74,13 @@ MANIFEST = Manifest(
     window_bytes=CHUNK,
     credit_windows=4,
 )
-POLICY_HASH = blake2b(orjson.dumps(DOCUMENT, option=orjson.OPT_SORT_KEYS), digest_size=32).hexdigest()
+COUNTS = Counts(LAYOUT.size_bytes, 0, 1, 1, 7)
 Change = Callable[[Any], Any]
+
+
+def policy_hash(document: dict[str, Any]) -> str:
+    """What a decision says of the document that it judged."""
+    return blake2b(orjson.dumps(document, option=orjson.OPT_SORT_KEYS), digest_size=32).hexdigest()
 
 
 def signed(value: Any, by: jws.SigningKey | None = None) -> str:
@@ -119,6 +129,8 @@ class Story:
     extra: tuple[tuple[Evidence, dict[str, Any]], ...] = ()
     rewritten: dict[int, bytes] = field(default_factory=dict)
     invoice: bool = True
+    document: dict[str, Any] = field(default_factory=lambda: DOCUMENT)
+    counts: Counts = field(default_factory=lambda: COUNTS)
     finalized: str = "FINALIZED"  # the state in which the provider is when it says so
     closings: tuple[Closing, ...] = ()  # in the order in which they come to the provider's ledger; the first of them counts
     answers: tuple[ClosingAck, ...] = ()  # to them
@@ -156,19 +168,20 @@ class Story:
         put(fact("message-received", "urn:uuid:other"))
         offered = {"terms": named(negotiation()["terms"]), "decision": named(decision("urn:uuid:offer"))}
         say("message-received", NEGOTIATION, Move.CONTRACT_REQUEST, at=NOW - 6, state="REQUESTED", trace="00ff", digests=offered)
-        say("message-sent", NEGOTIATION, Move.CONTRACT_AGREEMENT, at=NOW - 5, state="AGREED", digests={"agreement": named(DOCUMENT)})
+        say("message-sent", NEGOTIATION, Move.CONTRACT_AGREEMENT, at=NOW - 5, state="AGREED", digests={"agreement": named(self.document)})
         say("message-received", NEGOTIATION, Move.VERIFICATION, at=NOW - 4, state="VERIFIED")
         say("message-sent", NEGOTIATION, Move.FINALIZED, at=NOW - 4, state=self.finalized)
         say("message-received", TRANSFER, Move.TRANSFER_REQUEST, state="REQUESTED")
-        started = {"decision": named(decision(AGREEMENT) | {"policy_hash": POLICY_HASH})}
+        hashed = {"policy_hash": policy_hash(self.document)}
+        started = {"decision": named(decision(AGREEMENT) | hashed)}
         say("message-sent", TRANSFER, Move.START, state="STARTED", reason="it was agreed", digests=started)
-        manifest = sign("manifest", "manifest", MANIFEST)
+        manifest = sign("manifest", "manifest", replace(MANIFEST, policy=digest_of(self.document)))
         parties = CONSUMER, PROVIDER
         first = Receipt(*parties, "j1", NOW + 10, digest(manifest), 1, None, (), Counts(), Checkpoint(LAYOUT.leaves, ROOT))
         one = sign("receipt", "receipt 1", first)
         answered = Ack(PROVIDER, CONSUMER, NOW + 11, digest(manifest), digest(one), 1, 8, 4 * CHUNK, "ok", 1, 5, ledger())
         sign("ack", "ack 1", answered)
-        counts = Counts(LAYOUT.size_bytes, 0, 1, 1, 7)
+        counts = self.counts
         second = replace(
             first, id="j2", issued=NOW + 20, sequence=2, previous=digest(one), ranges=((1, 5),), counts=counts, state="complete",
             ledger=ledger(CONSUMER),
@@ -208,12 +221,12 @@ class Story:
             ),
             ("identity", identity(PROVIDER)),
             ("identity", identity(CONSUMER, OLD.key, KEYS[CONSUMER].key)),
-            ("agreement", agreement() | closed(self.closings)),
+            ("agreement", agreement(self.document) | closed(self.closings)),
             ("negotiation", negotiation()),
             ("transfer", transfer(two, last, counts)),
             ("decision", {"pid": NEGOTIATION, "document": decision("urn:uuid:offer")}),
-            ("decision", {"pid": TRANSFER, "document": decision(AGREEMENT) | {"policy_hash": POLICY_HASH}}),
-            *([("invoice", {"document": invoice(manifest, two, counts)})] if self.invoice else []),
+            ("decision", {"pid": TRANSFER, "document": decision(AGREEMENT) | hashed}),
+            *([("invoice", {"document": invoice(self.document, manifest, two, counts)})] if self.invoice else []),
             ("checkpoint", {"of": PROVIDER, "note": newest}),
             ("checkpoint", {"of": PROVIDER, "note": seen}),
             ("checkpoint", {"of": CONSUMER, "note": note_over([leaf_hash(b"theirs %d" % n) for n in range(20)], CONSUMER)}),
@@ -238,9 +251,9 @@ def named(document: dict[str, Any]) -> str:
     return write_bytes(digest_of(document))
 
 
-def agreement() -> dict[str, Any]:
+def agreement(document: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": AGREEMENT, "document": DOCUMENT, "policy": write_bytes(digest_of(DOCUMENT)), "provider": PROVIDER, "consumer": CONSUMER,
+        "id": AGREEMENT, "document": document, "policy": write_bytes(digest_of(document)), "provider": PROVIDER, "consumer": CONSUMER,
         "dataset": DATASET, "negotiation": NEGOTIATION, "created": NOW - 5, "final": True, "ends": None, "closed": None, "closedBy": None,
         "reason": None, "performed": [],
     }  # fmt: skip
@@ -269,23 +282,13 @@ def decision(policy: str) -> dict[str, Any]:
     return {"result": "permit", "code": "PERMITTED", "stage": "transfer", "policy": policy, "request": request, "reason": ["Permitted."]}
 
 
-def invoice(manifest: str, receipt: str, counts: Counts) -> dict[str, Any]:
-    names = {"manifest": write_bytes(digest(manifest)), "receipt": write_bytes(digest(receipt))}
-    flow = {"transfer": TRANSFER, "attested": "both", "sequence": 2, "counts": counts.claims(), "counts_so_far": counts.claims()} | names
-    said = {"agreement": AGREEMENT, "provider": PROVIDER, "consumer": CONSUMER, "dataset": DATASET, "currency": "EUR"}
-    megabyte = {"price": "/permission/0/duty/0", "unit": "MB", "unit_price": "0.25", "counted": "bytes", "attested": "both"}
-    volume = megabyte | {"quantity": counts.bytes, "per": 1_000_000, "band": [0, None], "amount": "0.05"}
-    agreed = megabyte | {
-        "price": "/permission/0/duty/1",
-        "unit": "subscription",
-        "unit_price": "5.20",
-        "counted": None,
-        "attested": "agreed",
-    }
-    yearly = agreed | {"quantity": 1, "per": 1, "band": None, "amount": "5.20"}
-    said |= {"agreement_digest": write_bytes(digest_of(DOCUMENT)), "lines": [volume, yearly], "total": "5.25"}
-    said |= {"counts": counts.claims(), "flows": [flow]}
-    return billed(said)
+def invoice(document: dict[str, Any], manifest: str, receipt: str, counts: Counts) -> dict[str, Any]:
+    """What is owed by the prices of a document for all that the receipt is for."""
+    plan = plan_of(load(document, options=options()))
+    assert plan is not None
+    parties = Parties(AGREEMENT, digest_of(document), DATASET, PROVIDER, CONSUMER)
+    reading = Reading(TRANSFER, NOW + 21, counts, 2, digest(manifest), digest(receipt))
+    return invoice_of(parties, plan, [reading], NOW, NOW + 22).to_json()
 
 
 def billed(said: dict[str, Any]) -> dict[str, Any]:

@@ -6,17 +6,12 @@ from types import FrameType
 from typing import Any
 
 from connector.evidence import figures
-from connector.evidence.figures import BESIDE
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
-from connector.metering.counts import Counts
 from connector.metering.objects import digest
-from connector.metering_bills.invoice import invoice_of
 from connector.values import replace
 from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other, told
-from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Story, billed, signed
-from tests.evidence.test_held import CLOSED
-from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
+from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, signed
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 
@@ -32,52 +27,6 @@ def test_an_account_may_be_behind_the_receipts_that_came_while_the_file_was_writ
 def test_a_disputed_account_stays_what_its_receipt_says():
     draft = SOUND.copy()
     draft.one("transfer")["account"]["status"] = "disputed"
-    assert draft.codes() == set()
-
-
-def test_an_agreement_without_prices_has_no_invoice():
-    assert Story(invoice=False).draft().codes() == set()
-
-
-def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
-    draft = SOUND.copy()
-    said = draft.one("invoice")["document"]
-    alone = said["flows"][0] | {"receipt": None, "attested": "provider-only", "sequence": 0}
-    volume, yearly = said["lines"]
-    invoiced(flows=[alone])(draft)
-    assert draft.codes() == {"invoice-line"}, "both attest none of it"
-    invoiced(flows=[alone], lines=[volume | {"attested": "provider-only"}, yearly])(draft)
-    assert draft.codes() == set()
-
-
-def test_an_invoice_that_bills_less_than_was_signed_for_is_no_lie_and_that_is_said():
-    draft = SOUND.copy()
-    said = draft.one("invoice")["document"]
-    assert not [text for text in verify(draft.data).unproven if "what is owed" in text]
-    invoiced(flows=[], counts=Counts().claims(), lines=said["lines"][1:], total="5.20")(draft)
-    report = verify(draft.data)
-    assert report.sound, report.findings
-    assert f"what is owed for transfer {TRANSFER} by receipt 2: the invoice in the file goes to receipt 0" in report.unproven
-
-
-def test_what_an_invoice_leaves_out_stands_beside_it_and_its_digest_is_not_of_that():
-    known = [receipt("t1", 5, 1, records=10)]
-    said = replace(invoice_of(PARTIES, PLAN, known, START, START + DAY, alone=[alone("t2", 6, bytes=9)]), preliminary=True).to_json()
-    assert not BESIDE - said.keys()
-    assert billed({name: value for name, value in said.items() if name not in BESIDE})["digest"] == said["digest"]
-    draft = SOUND.copy()
-    draft.one("invoice")["document"] |= {name: said[name] for name in BESIDE - {"digest"}}
-    assert draft.codes() == set()
-
-
-def test_time_that_the_provider_alone_has_counted_is_billed_as_its_ack_says_it():
-    draft = Story({"ack 2": other(microseconds=3_000_007)}).draft()
-    assert draft.codes() == {"invoice-beyond"}
-    said = draft.one("invoice")["document"]
-    flow = said["flows"][0]
-    flow["beyond"] = dict.fromkeys(flow["counts"], 0) | {"us": 3_000_000}
-    flow["counts"] = flow["counts"] | {"us": flow["counts"]["us"] + 3_000_000}
-    draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
     assert draft.codes() == set()
 
 
@@ -176,15 +125,6 @@ def test_a_reason_for_a_closing_of_the_peer_is_one_that_it_gave():
     draft = Story(closings=(CLOSING,)).draft()
     draft.one("agreement")["reason"] = "what nobody has said"
     assert draft.codes() == {"agreement-closed"}
-
-
-def test_an_end_that_both_know_is_one_that_somebody_has_signed():
-    draft = Story(extra=((CLOSED, {}),)).draft()
-    draft.one("agreement").update(closed=NOW + 30, closedBy="us", reason="it is over")
-    said = {"at": "2027-01-15T08:00:30.000Z", "by": PROVIDER}
-    for attested, codes in (("provider-only", set()), ("both", {"invoice-closed"})):
-        invoiced(closed=said | {"attested": attested})(draft)
-        assert draft.codes() == codes
 
 
 def test_many_answers_to_many_closings_take_as_much_longer_as_there_are_more_of_them():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connector.evidence.verify import verify
 from tests.evidence.forgeries import FORGERIES, LIES, Forge, other
-from tests.evidence.rig import AGREEMENT, CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Draft, Story
+from tests.evidence.rig import AGREEMENT, CONSUMER, NOW, PROVIDER, SOUND, Draft, Story
 
 KINDS_AT_LEAST = 60
 PARTS, EVERY = 2, 9  # each byte of a small file is looked at
@@ -136,33 +136,6 @@ def test_two_receipts_of_one_number_accuse_the_consumer_and_the_file_is_sound():
     second.put("receipt", twin.one("receipt", 1))
     report = verify(second.data)
     assert {(each.code, each.accuses) for each in report.findings} >= {("receipt-conflict", True)}
-
-
-def test_what_a_file_does_not_prove_is_said():
-    told = " ".join(verify(SOUND.data).unproven)
-    assert "keys are taken from the file" in told
-    assert "2 of the 13 entries were not written later" in told
-    assert "names, roles and addresses of participants, by which ids the other side knows what runs, when the file was exported" in told
-    assert f"the ledger of {CONSUMER}" in told
-    assert (
-        "when the agreement is to end, the prices of invoices, by which numbers its events go, whether its account has the last ack, and"
-        in told
-    )
-
-
-def test_an_end_whose_entry_was_left_out_passes_and_is_said_to_be_possible():
-    """In a file without a count whoever exports chooses the entries: that a transfer still runs is as good as that no later one was left
-    out."""
-    draft = SOUND.uncounted()
-    last = max((entry for entry in draft.all("entry") if entry["pid"] == TRANSFER and entry["body"]), key=lambda entry: entry["sequence"])
-    draft.members = [each for each in draft.members if each[1] is not last]
-    before = max((entry for entry in draft.all("entry") if entry["pid"] == TRANSFER and entry["body"]), key=lambda entry: entry["sequence"])
-    draft.one("transfer")["state"] = json.loads(before["body"])["state"]
-    report = verify(draft.data)
-    told = " ".join(report.unproven)
-    assert report.sound, report.findings
-    assert f"{PROVIDER} may have left out some, such as how something ended, as a file of version 2 has no count of them; it has" in told
-    assert f"that they are, which is its word, and its other exports and that of {CONSUMER} show" in told
 
 
 def test_a_key_or_an_agreement_may_begin_or_end_however_far_away():

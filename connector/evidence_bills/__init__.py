@@ -1,0 +1,1 @@
+"""What an evidence file says of money, against what was signed and agreed. Pure."""

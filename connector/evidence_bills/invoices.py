@@ -1,0 +1,157 @@
+"""What the invoice of an evidence file says, against the receipts and acks that it rests on and the prices of the agreement. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from connector.evidence.case import Case, Object
+from connector.evidence.figures import refuses
+from connector.evidence.flows import DIGEST_BYTES, Flows
+from connector.evidence.members import Member
+from connector.evidence_bills import priced
+from connector.metering.content import read_bytes, write_bytes
+from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
+
+BESIDE: Final = frozenset({"digest", "left_out", "preliminary"})  # of an invoice, what its digest is not of: one side alone knows it
+
+
+def check(case: Case, found: Flows) -> None:
+    """All of it."""
+    for number, member in enumerate(case.of("invoice")):
+        if number:
+            case.fault("invoice-twice", member)
+        before = len(case.found)
+        _invoice(case, found, member)
+        if len(case.found) == before:  # else what it comes to says nothing of its prices
+            priced.check(case, found, member)
+
+
+def _invoice(case: Case, found: Flows, at: Member) -> None:
+    said = {name: value for name, value in at.value["document"].items() if name not in BESIDE}
+    if at.value["document"].get("digest") != _named(said):
+        case.fault("invoice-digest", at, "/document/digest")
+    agreed = case.agreement.value
+    expected = (agreed["id"], agreed["provider"], agreed["consumer"], agreed["dataset"])
+    if tuple(said.get(name) for name in ("agreement", "provider", "consumer", "dataset")) != expected:
+        case.fault("invoice-agreement", at, "/document/agreement")
+    if said.get("agreement_digest") != agreed["policy"]:
+        case.fault("invoice-policy", at, "/document/agreement_digest")
+    if (closed := said.get("closed")) is not None and not _ends(case, found, closed):
+        case.fault("invoice-closed", at, "/document/closed")
+    billed: set[object] = set()
+    for number, flow in enumerate(_list(said.get("flows"))):
+        pointer, transfer = f"/document/flows/{number}", str(flow.get("transfer"))
+        if transfer in billed:
+            case.fault("invoice-flow", at, f"{pointer}/transfer")
+        billed.add(transfer)
+        if (flow.get("receipt") is not None) != (flow.get("attested") == "both"):
+            case.fault("invoice-attested", at, f"{pointer}/attested")
+        if flow.get("receipt") is None:
+            continue
+        receipt = found.receipts.get(read_bytes(flow["receipt"], DIGEST_BYTES) or b"")
+        if receipt is None or receipt.value.sequence != flow.get("sequence"):
+            case.fault("invoice-receipt", at, f"{pointer}/receipt")
+        elif flow.get("counts_so_far") != receipt.value.counts.claims():
+            case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
+        elif not _beyond(found, receipt, flow):
+            case.fault("invoice-beyond", at, f"{pointer}/beyond")
+        elif not _is_of(found, receipt, flow):
+            case.fault("invoice-flow", at, f"{pointer}/transfer")
+        elif not _within(flow):
+            case.fault("invoice-more", at, f"{pointer}/counts")
+    for number, line in enumerate(lines := _list(said.get("lines"))):
+        if not _follows(said, lines[: number + 1], line):
+            case.fault("invoice-line", at, f"/document/lines/{number}")
+    if not _adds_up(said):
+        case.fault("invoice-total", at, "/document/total")
+
+
+def billed(invoice: Member) -> dict[str, int]:
+    """Up to which receipt an invoice bills each transfer (the provider's pids), 0 for what nobody has signed for."""
+    flows = _list(invoice.value["document"].get("flows"))
+    return {str(each.get("transfer")): number for each in flows if isinstance(number := each.get("sequence"), int)}
+
+
+def _named(said: dict[str, Any]) -> str | None:
+    """The digest of an invoice; None for one that nobody writes, as it is too deep."""
+    try:
+        return write_bytes(sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest())
+    except TypeError:
+        return None
+
+
+def _ends(case: Case, found: Flows, said: Any) -> bool:
+    """Whether what an invoice says of the end of an agreement is what the agreement says of it. Both know only what the other side has
+    signed: the closing, or that it has taken the one of the exporter, and goes by that."""
+    agreed = case.agreement.value
+    by = case.exporter if agreed["closedBy"] == "us" else case.counterparty
+    if not isinstance(said, dict) or agreed["closed"] is None:
+        return False
+    at = datetime.fromtimestamp(agreed["closed"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    known = [each for each in found.closings if each.value.issuer == by and not refuses(found, each)]
+    taken = {closing: answer.value.ends for closing, answer in found.answered.items()}
+    both = any(by == case.counterparty or taken.get(each.digest) == each.value.at for each in known)
+    return (said.get("at"), said.get("by")) == (at, by) and (said.get("attested") != "both" or both)
+
+
+def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
+    """Whether what is billed beyond a receipt as the provider's word alone is the time that its ack has beyond it, and nothing else."""
+    acks = found.flows[receipt.value.manifest].acks.get(receipt.digest, [])
+    more = max((unsigned_time(receipt.value.counts.microseconds, ack.value.microseconds) for ack in acks), default=0)
+    return bool(flow.get("beyond", NOTHING.claims()) == Counts(microseconds=more).claims())
+
+
+def _is_of(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
+    """Whether what is billed with a receipt is of the transfer, and by the manifest, that this is of."""
+    manifest = found.flows[receipt.value.manifest].manifest.value
+    return (flow.get("transfer"), flow.get("manifest")) == (manifest.provider_pid, write_bytes(receipt.value.manifest))
+
+
+def _within(flow: dict[str, Any]) -> bool:
+    """Whether a flow counts no more in the period of an invoice than it has come to."""
+    try:
+        counts, so_far = counts_of(flow["counts"]), counts_of(flow["counts_so_far"])
+        return counts.within(so_far + counts_of(flow["beyond"]) if "beyond" in flow else so_far)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _follows(said: dict[str, Any], lines: Sequence[dict[str, Any]], line: dict[str, Any]) -> bool:
+    """Whether a line is, together with `lines` before it of the same price, for no more than the flows come to, by what both attest if it
+    says so, and its amount is what its quantity comes to at its price. What a price has come to so far is rounded, so a line differs by one
+    of the smallest unit at most."""
+    try:
+        amount, price, quantity, per = Decimal(line["amount"]), Decimal(line["unit_price"]), line["quantity"], line["per"]
+        least = Decimal(1).scaleb(int(amount.as_tuple().exponent))
+        if not all(isinstance(each, int) and not isinstance(each, bool) for each in (quantity, per)) or per <= 0:
+            return False
+        if (name := line["counted"]) is not None:
+            flows, same = _list(said["flows"]), [each for each in lines if each["price"] == line["price"]]
+            if line["attested"] == "both":
+                flows, same = ([each for each in of if each.get("attested") == "both"] for of in (flows, same))
+            counts = sum((counts_of(each["counts"]) for each in flows), NOTHING)
+            if sum(each["quantity"] for each in same) > getattr(counts, str(name)):
+                return False
+        return bool(abs(amount * per - price * quantity) <= least * per)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _adds_up(said: dict[str, Any]) -> bool:
+    """Whether lines add up to the total, and flows to the counts. Exact: decimal texts of one currency have as many digits."""
+    try:
+        amounts = sum((Decimal(line["amount"]) for line in _list(said.get("lines"))), Decimal(0))
+        counted = sum((counts_of(flow["counts"]) for flow in _list(said.get("flows"))), NOTHING)
+        return amounts == Decimal(said["total"]) and counted == counts_of(said["counts"])
+    except (InvalidOperation, KeyError, TypeError, ValueError):
+        return False
+
+
+def _list(value: object) -> Sequence[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -1,0 +1,113 @@
+"""Whether an invoice is by the prices of the agreement: its policy is read, and what the flows of the invoice come to by that. Pure.
+
+Which policies can be read depends on the profiles that the verifier knows. Of one that is not understood here it is said that nothing was
+compared. So it is where both sides have signed, with a receipt and its manifest, for prices of another name than those that are read here:
+then they have read them otherwise, by profiles of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from connector.errors import PolicyError
+from connector.evidence.case import Case
+from connector.evidence.flows import DIGEST_BYTES, Flows
+from connector.evidence.members import Member
+from connector.metering.content import read_bytes
+from connector.metering.counts import NOTHING, Counts, counts_of
+from connector.metering_bills.currencies import exactly
+from connector.metering_bills.invoice import MICROSECONDS, Parties, Reading, invoice_of
+from connector.metering_bills.plans import plan_of
+from connector.metering_bills.prices import Plan, Price
+from connector.metering_bills.terms import name_of
+from connector.odrl_reading.parse import load
+
+MILLISECOND: Final = 0.001  # to which an invoice says its period
+
+
+def check(case: Case, found: Flows, at: Member) -> None:
+    """Compare the invoice `at`, of which the rest holds."""
+    said = at.value["document"]
+    try:
+        policy = load(case.agreement.value["document"], options=case.options)
+        plan, name = plan_of(policy), name_of(policy)
+    except PolicyError as error:
+        found.unpriced = f"what the agreement says of prices is not understood here ({error.message})"
+        return
+    signed = {each.manifest.value.prices for each in found.flows.values() if each.acked is not None} - {None}
+    if signed - {name}:
+        found.unpriced = "both sides have signed for prices of another name than those that are read here"
+    elif plan is None:
+        case.fault("invoice-price", at, "/document")
+    elif said.get("currency") != plan.currency:
+        case.fault("invoice-price", at, "/document/currency")
+    else:
+        _lines(case, at, said, _ended(case, plan))
+
+
+def _lines(case: Case, at: Member, said: Mapping[str, Any], plan: Plan) -> None:
+    known = {price.path: _row(price, plan.currency) for price in plan.prices}
+    wrong = [
+        number for number, line in enumerate(said["lines"]) if {name: line.get(name) for name in ROW} != known.get(str(line.get("price")))
+    ]
+    for number in wrong:
+        case.fault("invoice-price", at, f"/document/lines/{number}")
+    if not wrong and not _comes_to(said, plan):
+        case.fault("invoice-quantity", at, "/document/lines")
+
+
+ROW: Final = ("unit", "unit_price", "band", "counted", "per")
+
+
+def _row(price: Price, currency: str) -> dict[str, Any]:
+    """What a line says of its price."""
+    unit = price.unit
+    band = [price.above, price.upto] if unit.counted else None
+    return dict(zip(ROW, (unit.name, exactly(price.amount, currency), band, unit.counted or None, unit.size), strict=True))
+
+
+def _ended(case: Case, plan: Plan) -> Plan:
+    """The plan with the end that the agreement has."""
+    over = [at for at in (case.agreement.value["ends"], case.agreement.value["closed"]) if at is not None]
+    return replace(plan, ends=round(min(over) * MICROSECONDS)) if over else plan
+
+
+def _comes_to(said: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether the lines are what the flows come to. An invoice says its period to the millisecond, in which one for time may begin."""
+    try:
+        begins, ends = (datetime.fromisoformat(said[name]).timestamp() for name in ("from", "to"))
+        whole = plan.signed is None or begins * MICROSECONDS <= plan.signed
+        told = [_told(line) for line in said["lines"] if whole or line["counted"] is None]
+        return any(told == _expected(said, plan, begins, at, whole=whole) for at in (ends, ends + MILLISECOND))
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return False
+
+
+def _expected(said: Mapping[str, Any], plan: Plan, begins: float, ends: float, *, whole: bool) -> list[tuple[object, ...]]:
+    """The lines that the flows of an invoice come to in its period. One that is not the `whole` from the signing on does not tell what
+    had come before by other flows, which may have used up a band: of such a one those of what is agreed."""
+    readings = [reading for flow in said["flows"] for reading in _readings(flow, begins)]
+    parties = Parties("", b"", "", "", "")
+    lines = invoice_of(parties, plan, readings, begins, ends).to_json()["lines"]
+    return [_told(line) for line in lines if whole or line["counted"] is None]
+
+
+def _told(line: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple(line[name] for name in ("price", "attested", "quantity", "amount"))
+
+
+def _readings(flow: Mapping[str, Any], begins: float) -> Sequence[Reading]:
+    """What a flow had come to before the period, if that is something, and at its end."""
+    so_far, counts = counts_of(flow["counts_so_far"]), counts_of(flow["counts"])
+    beyond = counts_of(flow["beyond"]) if "beyond" in flow else NOTHING
+    receipt = None if flow["receipt"] is None else read_bytes(flow["receipt"], DIGEST_BYTES)
+    last = Reading(flow["transfer"], begins, so_far, 1, None, receipt, beyond)
+    before = Counts(*(one - other for one, other in zip(_each(so_far + beyond), _each(counts), strict=True)))
+    return [last] if before == NOTHING else [replace(last, at=begins - 1, counts=before, sequence=0, beyond=NOTHING), last]
+
+
+def _each(counts: Counts) -> tuple[int, ...]:
+    return counts.bytes, counts.records, counts.items, counts.calls, counts.microseconds

@@ -1,0 +1,1 @@
+"""What is told of an evidence file that was checked. Pure."""
