@@ -113,11 +113,12 @@ class Bills:
         }
 
     async def invoice(self, id: str, begins: float | None, ends: float | None) -> Invoice:
-        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to and with the last
-        acknowledged receipt, to the second, which both sides come to whenever they ask; up to now if there is none). What only we have
-        counted is in it by whole days (UTC), once they are over; what it does not hold of that it tells as left out: with `ends` None of
-        all so far, else of the day in which it ends. Where `ends` is yet to come it is preliminary. Raises NotFound for an agreement
-        that is not here or has no prices, PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
+        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, or what was signed for
+        before it by the clock, up to and with the last acknowledged receipt, to the second, which both sides come to whenever they ask; up
+        to now if there is none). What only we have counted is in it by whole days (UTC), once they are over; what it does not hold of that
+        it tells as left out: with `ends` None of all so far, else of the day in which it ends. Where `ends` is yet to come it is
+        preliminary. Raises NotFound for an agreement that is not here or has no prices, PolicyError for prices that are not understood,
+        InvalidRequest for a period that is none."""
         agreement = await self._agreement(id)
         if self.closings is not None:
             await self.closings.owed(agreement)
@@ -127,13 +128,14 @@ class Bills:
         accounts = await self._store.metered_of(id)
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
         last = await self._last(accounts) if ends is None else ends
-        period = min(first, last) if begins is None else begins, last
-        found = [(account, await self._readings(account, period, accounts)) for account in accounts]
+        instants = (last,) if begins is None else (begins, last)
+        found = [(account, await self._readings(account, instants, accounts)) for account in accounts]
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
         alone = [each for account, own in found if not account.sequence and _grows(own) for each in own if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
         closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
         readings = [reading for _, own in found for reading in own]
+        period = _earliest(min(first, last), accounts, readings) if begins is None else begins, last
         made = invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
         return replace(made, preliminary=ends is not None and ends > self._clock.now())
 
@@ -180,6 +182,13 @@ class Bills:
             return earlier + [Reading(account.transfer, *each) for each in {max(begins, step.at): step.left for step in steps}.items()]
         found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
         return counted + [_signed(account, each) for each in found if each is not None]
+
+
+def _earliest(begins: float, accounts: Sequence[Metered], readings: Sequence[Reading]) -> float:
+    """When the period of all that an agreement has come to begins (POSIX seconds): at `begins`, its signing, or before that where the clock
+    was set back after it, as transfers would be on no invoice else. Acks and manifests have whole seconds, and both sides have them."""
+    promised = (float(manifest_of(each.manifest).issued) for each in accounts if each.sequence)
+    return min((begins, *(at for at in promised if at + 1 <= begins), *(each.at for each in readings)))
 
 
 def _grows(readings: Sequence[Reading]) -> bool:

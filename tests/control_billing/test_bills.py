@@ -307,6 +307,21 @@ async def test_a_period_is_one_and_begins_with_the_signing_if_nothing_else_is_sa
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("signed", ["2027-01-16T08:00:00Z", "2027-01-15T08:00:02.750Z"], ids=["a day ahead", "in the same second"])
+async def test_what_was_signed_for_before_the_agreement_by_the_clock_is_billed_on_both_sides(signed: str):
+    """The clock was ahead when it was signed, and was set back; acks say whole seconds, so it is enough to be fast."""
+    sides = zip((Role.PROVIDER, Role.CONSUMER), flow("t1", [((1, 5),), ((5, 11),)]), strict=True)
+    document = terms(*DUTIES) | {"timestamp": signed}
+    one, other = [await bills(role, *kept, document=document) for role, kept in sides]
+    said = [await each.invoice(ID, None, None) for each in (one, other)]
+    assert [each.counts.bytes for each in said] == [10 * CHUNK] * 2
+    assert said[0].to_json() == said[1].to_json()
+    parts = [await one.invoice(ID, None, NOW + 2.0), await one.invoice(ID, NOW + 2.0, None)]
+    assert total(each.counts for each in parts) == said[0].counts
+    assert (await one.invoice(ID, said[0].begins, None)).counts == said[0].counts, "its period holds what is on it"
+
+
+@pytest.mark.asyncio
 async def test_no_subscription_is_billed_beyond_the_end_of_the_agreement():
     document, begins = terms(price("1", "subscription", every("P1D"))), 1_798_761_600.0  # 2027-01-01
     for over in (

@@ -208,6 +208,12 @@ def line_of_invoice(**values: Any) -> Forge:
     return lambda draft: invoiced(lines=[draft.one("invoice")["document"]["lines"][0] | values])(draft)
 
 
+def for_nothing(draft: Draft) -> None:
+    """An invoice whose only line is at a price of nothing."""
+    line = draft.one("invoice")["document"]["lines"][0]
+    invoiced(lines=[line | {"unit_price": "0.00", "amount": "0.00"}], total="0.00")(draft)
+
+
 def more_of_invoice(**counts: int) -> Forge:
     """A flow with more in it, and an invoice that adds up to that."""
 
@@ -446,6 +452,8 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("a line for more than was counted", "invoice-line", line_of_invoice(quantity=9_000_000, amount="2.25")),
     ("a line for more than it comes to", "invoice-line", line_of_invoice(amount="0.07")),
     ("a line of another price", "invoice-line", line_of_invoice(unit_price="0.50")),
+    ("a line of another price, and what it comes to by that", "invoice-price", for_nothing),
+    ("a line that is left out", "invoice-quantity", invoiced(lines=[], total="0.00")),
     ("a line twice", "invoice-line", lambda draft: invoiced(lines=draft.one("invoice")["document"]["lines"][:1] * 2)(draft)),
     ("a line of nothing but an amount", "invoice-line", invoiced(lines=[{"amount": "5.25"}])),
     ("a line of what nobody counts", "invoice-line", line_of_invoice(counted="claims")),
