@@ -8,7 +8,6 @@ then they have read them otherwise, by profiles of their own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from connector.metering_bills.plans import plan_of
 from connector.metering_bills.prices import Plan, Price
 from connector.metering_bills.terms import name_of
 from connector.odrl_reading.parse import load
+from connector.values import replace
 
 MILLISECOND: Final = 0.001  # to which an invoice says its period
 

@@ -1,11 +1,10 @@
 """What an invoice says, against the receipts and acks: what it leaves out is no lie."""
 
-from dataclasses import replace
-
 from connector.evidence.verify import verify
 from connector.evidence_bills.invoices import BESIDE
 from connector.metering.counts import Counts
 from connector.metering_bills.invoice import invoice_of
+from connector.values import replace
 from tests.evidence.forgeries import invoiced, other
 from tests.evidence.rig import NOW, PROVIDER, SOUND, TRANSFER, Story, billed
 from tests.evidence.test_held import CLOSED
