@@ -8,31 +8,26 @@ Metric labels come from closed sets only, so that no peer chooses our cardinalit
 
 from __future__ import annotations
 
-import collections
 import re
 import sys
 import traceback
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from itertools import accumulate
+from enum import Enum, auto
 from random import getrandbits
 from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
-from opentelemetry import trace as otel
-from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, StatusCode
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
+
+from connector import telemetry_metrics as metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from connector.telemetry_spans import Keeping
 
 # What an evidence row can say. The event feed shows the same words.
 RECEIVED = "message-received"  # a peer's message was accepted; the state after it
@@ -87,80 +82,24 @@ WHATS = (
     CONTRADICTED, UNANSWERED, EXPORTED,
 )  # fmt: skip
 
-registry = CollectorRegistry()
-
-
-class _Tallies(Collector):
-    """A counter for the event loop alone. The library's own is safe for threads, at some two microseconds each time, and a
-    negotiation counts twenty times."""
-
-    def __init__(self, name: str, says: str, labels: tuple[str, ...]) -> None:
-        self.counts: collections.Counter[tuple[str, ...]] = collections.Counter()
-        self._about = name, says, labels
-        registry.register(self)
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """See `Collector`."""
-        name, says, labels = self._about
-        family = CounterMetricFamily(name, says, labels=labels)
-        for values, count in self.counts.items():
-            family.add_metric(values, count)
-        yield family
-
-
-class _Level(Collector):
-    """A gauge for the event loop alone."""
-
-    def __init__(self, name: str, says: str) -> None:
-        self.value = 0
-        self._about = name, says
-        registry.register(self)
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """See `Collector`."""
-        yield GaugeMetricFamily(*self._about, self.value)
-
-
-class _Durations(Collector):
-    """A histogram of seconds, for the event loop alone."""
-
-    def __init__(self, name: str, says: str, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-        self._about = name, says
-        registry.register(self)
-
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """See `Collector`."""
-        name, says = self._about
-        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-        yield HistogramMetricFamily(name, says, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
-
-
-_messages = _Tallies("qiao_messages", "Protocol messages by type, direction and outcome", ("type", "direction", "outcome"))
-_events = _Tallies("qiao_events", "Evidence rows by what they say", ("what",))
-commit_seconds = _Durations(
+_messages = metrics.Tallies("qiao_messages", "Protocol messages by type, direction and outcome", ("type", "direction", "outcome"))
+_events = metrics.Tallies("qiao_events", "Evidence rows by what they say", ("what",))
+commit_seconds = metrics.Durations(
     "qiao_store_commit_seconds", "From asking for a commit to durable", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1)
 )
-outbox_open = _Level("qiao_outbox_open", "Deliveries that have no answer yet")
-streams_open = Gauge("qiao_streams_open", "Responses of the data listener that are running", registry=registry)
-stream_bytes = Counter("qiao_stream_bytes", "Bytes sent by the data listener", registry=registry)
-streams_cut = Counter("qiao_streams_cut", "Streams cut because their permit ended, by cause", ["code"], registry=registry)
-receipts = Counter("qiao_receipts", "Receipts of consumers by what became of them", ["outcome"], registry=registry)
-receipted_bytes = Counter("qiao_receipted_bytes", "Bytes for which a consumer has signed", registry=registry)
-receipt_seconds = Histogram(
-    "qiao_receipt_seconds", "From a receipt to its durable ack", buckets=(0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1, 5), registry=registry
+outbox_open = metrics.Level("qiao_outbox_open", "Deliveries that have no answer yet")
+streams_open = metrics.Gauge("qiao_streams_open", "Responses of the data listener that are running")
+stream_bytes = metrics.Counter("qiao_stream_bytes", "Bytes sent by the data listener")
+streams_cut = metrics.Counter("qiao_streams_cut", "Streams cut because their permit ended, by cause", ("code",))
+receipts = metrics.Counter("qiao_receipts", "Receipts of consumers by what became of them", ("outcome",))
+receipted_bytes = metrics.Counter("qiao_receipted_bytes", "Bytes for which a consumer has signed")
+receipt_seconds = metrics.Histogram(
+    "qiao_receipt_seconds", "From a receipt to its durable ack", bounds=(0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1, 5)
 )
-unreceipted_bytes = Gauge("qiao_unreceipted_bytes", "Bytes sent on accounts with receipts for which nobody has signed", registry=registry)
-credit_waits = Counter("qiao_credit_waits", "Times that a stream waited for a receipt", registry=registry)
-index_seconds = Histogram("qiao_index_seconds", "Time to index the content of data", buckets=(0.01, 0.1, 1, 10, 100), registry=registry)
-index_bytes = Counter("qiao_index_bytes", "Bytes of data that were indexed", registry=registry)
+unreceipted_bytes = metrics.Gauge("qiao_unreceipted_bytes", "Bytes sent on accounts with receipts for which nobody has signed")
+credit_waits = metrics.Counter("qiao_credit_waits", "Times that a stream waited for a receipt")
+index_seconds = metrics.Histogram("qiao_index_seconds", "Time to index the content of data", bounds=(0.01, 0.1, 1, 10, 100))
+index_bytes = metrics.Counter("qiao_index_bytes", "Bytes of data that were indexed")
 
 
 def count_message(type_: str, direction: str, outcome: str) -> None:
@@ -173,11 +112,6 @@ def count_events(said: Sequence[str]) -> None:
     """Count evidence rows by what they say."""
     for what in said:
         _events.counts[(what,)] += 1
-
-
-def exposition() -> bytes:
-    """All metrics in the text format of Prometheus."""
-    return generate_latest(registry)
 
 
 _SECRET_NAMES = frozenset({"authorization", "token", "secret", "password", "key", "credential", "cookie", "set_cookie"})
@@ -286,41 +220,23 @@ def trace_header() -> dict[str, str]:
     return {"traceparent": f"{trace[:-1]}{int(trace[-1]) & SAMPLED}"} if trace else {}
 
 
-KEPT_FOR_PEERS_MAX = 100  # spans at once, saved up while peers wanted less than their share: some ten exchanges
+class SpanKind(Enum):
+    """Which end of a message a span is."""
 
-
-class Share(Sampler):
-    """Decides about messages of peers. What is kept elsewhere is kept here too, so that a trace is whole, but of all messages
-    no more than `ratio`: our exporter and its disk are no peer's to fill."""
-
-    def __init__(self, ratio: float) -> None:
-        self._ratio = ratio
-        self._left = KEPT_FOR_PEERS_MAX if ratio else 0.0
-
-    def should_sample(self, parent_context: Context | None, *_args: Any, **_more: Any) -> SamplingResult:
-        """See `Sampler`. Called for every message that carries a trace."""
-        self._left = min(KEPT_FOR_PEERS_MAX, self._left + self._ratio)
-        if self._left < 1 or not otel.get_current_span(parent_context).get_span_context().trace_flags.sampled:
-            return SamplingResult(Decision.DROP)
-        self._left -= 1
-        return SamplingResult(Decision.RECORD_AND_SAMPLE)
-
-    def get_description(self) -> str:
-        return f"Share({self._ratio:g})"
+    SERVER = auto()
+    CLIENT = auto()
 
 
 class Tracing:
     """Starts spans. `sample_ratio` is the share of traces that begin here and are kept, and the most that is kept of what
-    peers begin."""
+    peers begin. Where nothing is kept, ids are all there is, and what keeps spans is not loaded."""
 
     def __init__(self, service: str, sample_ratio: float, exporters: tuple[SpanExporter, ...] = ()) -> None:
-        ratio = sample_ratio if exporters else 0.0
-        share = Share(ratio)
-        sampler = ParentBased(TraceIdRatioBased(ratio), remote_parent_sampled=share, remote_parent_not_sampled=share)
-        self._provider = TracerProvider(sampler, Resource.create({"service.name": service}))
-        for exporter in exporters:
-            self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("connector") if ratio else None  # where nothing is kept, ids are all there is
+        self._keeping: Keeping | None = None
+        if exporters and sample_ratio:
+            from connector.telemetry_spans import Keeping
+
+            self._keeping = Keeping(service, sample_ratio, exporters)
 
     def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> AbstractContextManager[str]:
         """Run a block as a span below `parent` (a traceparent, or None to begin a trace); yields its own traceparent.
@@ -329,29 +245,28 @@ class Tracing:
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
         running = _Running()
-        if self._tracer is None:
-            found = _TRACEPARENT.fullmatch(parent) if parent else None
-            trace = found[1] if found else f"{getrandbits(128) or 1:032x}"
-            flags = SAMPLED | NOT_HERE if found and found[3] != "00" and _flags(found, remote=kind is SpanKind.SERVER) else 0
-            running.header, running.span = f"00-{trace}-{getrandbits(64) or 1:016x}-0{flags}", None
+        if self._keeping is not None:
+            running.header, running.ended = self._keeping.begin(name, kind, parent, attributes)
             return running
-        above = _read(parent, remote=kind is SpanKind.SERVER)
-        running.span = span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
-        running.header = _header(span.get_span_context(), wanted=above is not None and above.flags > 0)
+        found = TRACEPARENT.fullmatch(parent) if parent else None
+        trace = found[1] if found else f"{getrandbits(128) or 1:032x}"
+        flags = SAMPLED | NOT_HERE if found and found[3] != "00" and flags_of(found, remote=kind is SpanKind.SERVER) else 0
+        running.header, running.ended = f"00-{trace}-{getrandbits(64) or 1:016x}-0{flags}", None
         return running
 
     def close(self) -> None:
         """Flush what is buffered."""
-        self._provider.shutdown()
+        if self._keeping is not None:
+            self._keeping.close()
 
 
 class _Running:
     """A span while its block runs. A class, since a generator in its place costs as much again for each message; for the same reason
     it is filled in by whoever makes it."""
 
-    __slots__ = ("_token", "header", "span")
+    __slots__ = ("_token", "ended", "header")
     header: str
-    span: otel.Span | None
+    ended: Callable[[BaseException | None], None] | None
 
     def __enter__(self) -> str:
         self._token = traceparent.set(self.header)
@@ -359,42 +274,14 @@ class _Running:
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _where: TracebackType | None) -> None:
         traceparent.reset(self._token)
-        if self.span is not None:
-            if error is not None:
-                self.span.set_status(StatusCode.ERROR, type(error).__name__)
-            self.span.end()
-
-
-def _header(own: otel.SpanContext, *, wanted: bool) -> str:
-    flags = SAMPLED if own.trace_flags.sampled else SAMPLED | NOT_HERE if wanted else 0
-    return f"00-{own.trace_id:032x}-{own.span_id:016x}-0{flags}"
-
-
-class _Above(NamedTuple):
-    """What a traceparent says: ids in hexadecimal; `flags` are not 0 if anybody keeps the trace."""
-
-    trace: str
-    span: str
-    flags: int
-    remote: bool
-
-    @property
-    def context(self) -> Context:
-        kept = otel.TraceFlags(self.flags == SAMPLED)
-        above = otel.SpanContext(int(self.trace, 16), int(self.span, 16), is_remote=self.remote, trace_flags=kept)
-        return otel.set_span_in_context(otel.NonRecordingSpan(above))
+        if self.ended is not None:
+            self.ended(error)
 
 
 # W3C Trace Context, 3.2.2 and 4.3: no version ff, no id of zeros; later versions than 00 may add fields behind the four.
-_TRACEPARENT = re.compile(r"(?!ff|00-.{53})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-[!-~]*)?")
+TRACEPARENT = re.compile(r"(?!ff|00-.{53})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-[!-~]*)?")
 
 
-def _read(parent: str | None, *, remote: bool) -> _Above | None:
-    """What a traceparent says, or None for what is none."""
-    found = _TRACEPARENT.fullmatch(parent) if parent else None
-    return _Above(found[1], found[2], _flags(found, remote=remote), remote) if found else None
-
-
-def _flags(found: re.Match[str], *, remote: bool) -> int:
-    """Of the flags of a peer we know the first."""
+def flags_of(found: re.Match[str], *, remote: bool) -> int:
+    """The flags of a traceparent. Of those of a peer we know the first."""
     return int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE)

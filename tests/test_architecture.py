@@ -77,8 +77,13 @@ SHAPES = {"msgspec"}  # classes of values and records, in C
 CALLS_OF_THE_WORLD = {"open", "print", "input", "exec", "eval", "__import__"}
 ASYNC = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)
 
-HEAVY = {"jsonschema", "pyld", "rdflib", "rich", "cyclopts", "lxml", "requests", "carebundle", "llvmlite", "opentelemetry.exporter"}
-HEAVY_AT_HOME = ("cli/", "adapters/jsonld_worker.py")  # processes of their own
+# fmt: off
+HEAVY = {
+    "jsonschema", "pyld", "rdflib", "rich", "cyclopts", "lxml", "requests", "carebundle", "llvmlite", "opentelemetry",
+    "prometheus_client",
+}
+# fmt: on
+HEAVY_AT_HOME = ("cli/", "adapters/jsonld_worker.py", "telemetry_spans.py")  # processes of their own, and what is loaded where it is used
 
 LINES_AT_MOST = 400
 MODULES_PER_FOLDER_AT_MOST = 16

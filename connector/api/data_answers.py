@@ -10,7 +10,6 @@ from time import monotonic
 
 from aiohttp import hdrs, web
 from multidict import istr
-from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.api.connections import cut
@@ -52,7 +51,7 @@ def answered(tracing: telemetry.Tracing, name: str, handler: Handler) -> Handler
         try:
             if (parent := request.headers.get(TRACEPARENT)) is None:
                 return await handler(request)
-            with span(f"data {name}", SpanKind.SERVER, parent, route=name):
+            with span(f"data {name}", telemetry.SpanKind.SERVER, parent, route=name):
                 return await handler(request)
         except ConnectorError as error:
             return refusal(request, name, error)

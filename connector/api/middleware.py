@@ -17,7 +17,6 @@ from aiohttp.http import HttpVersion10
 from aiohttp.web_response import REASON_PHRASES
 from msgspec import Struct
 from multidict import CIMultiDict
-from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.errors import (
@@ -143,7 +142,7 @@ def guard(
             name = f"{request.method} unknown"  # whose route is of this request alone
             if route.resource is not None:
                 name = names[route] = f"{route.method} {route.resource.canonical}"
-        with tracing.span(f"{door} {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
+        with tracing.span(f"{door} {name}", telemetry.SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
             try:
                 try:
                     if FORBIDDEN_IN_PATH.search(request.raw_path.partition("?")[0]) and not _escaped_id(request):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiohttp import web
 
-from connector import telemetry
+from connector import telemetry_metrics
 
 NOT_READY = {"starting": "the connector has not begun its work yet", "draining": "the connector is shutting down"}
 
@@ -39,4 +39,4 @@ class OpsApi:
         )
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(body=telemetry_metrics.exposition(), headers={"Content-Type": telemetry_metrics.CONTENT_TYPE})

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.control.compose import saying
@@ -129,7 +128,7 @@ class Outbox:
                         return await self._decide(row)
                     if taken is not None and not failures:
                         return await self._note(row, taken)
-                    with self._tracing.span(f"send {row.move.type}", SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
+                    with self._tracing.span(f"send {row.move.type}", telemetry.SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
                         return await self._deliver(row, fresh and not failures)
                 except Exception as error:
                     failures += 1

@@ -262,7 +262,7 @@ class Running:
         task, self._task = self._task, None
         if self._reason is None or task is None:
             return
-        telemetry.streams_cut.labels(self._reason).inc()
+        telemetry.streams_cut.inc(1, self._reason)
         # The cancellation was ours and ends here, unless somebody else wants the task gone as well.
         if task.uncancel() == 0 and (kind is None or isinstance(error, asyncio.CancelledError)):
             raise Withdrawn("the permission to read ended while the data was on its way", self._reason) from None

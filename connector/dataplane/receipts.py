@@ -130,7 +130,7 @@ class Receipts:
         if self._ledger is not None and self._ledger.suspected(peer):
             raise MeterRefused(SUSPECTED, "ledger-suspected")
         judged = await self._judge(transfer, token, state)
-        telemetry.receipts.labels(judged.outcome.value).inc()
+        telemetry.receipts.inc(1, judged.outcome.value)
         if judged.outcome is Outcome.CONFLICT:
             self._acknowledged(judged.account)
             self._flows.cut(transfer, judged.code)

@@ -14,10 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import Gauge
-
 from connector import telemetry
 from connector.errors import DiskShort
+from connector.telemetry_metrics import Gauge
 from connector.values import Value
 
 RESERVE_BYTES: Final = 64 * 1024 * 1024  # some 20,000 receipts with their acks
@@ -26,7 +25,7 @@ EVERY_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60
 DATABASE: Final = "database"
 
-free_bytes = Gauge("qiao_disk_free_bytes", "Free space of the disks that serving writes to", ["purpose"], registry=telemetry.registry)
+free_bytes = Gauge("qiao_disk_free_bytes", "Free space of the disks that serving writes to", ("purpose",))
 
 
 class Space(Value):
@@ -122,7 +121,7 @@ class Disks:
         """Look at all of them, and act on what there is."""
         found, unseen = await asyncio.to_thread(self._see)
         for purpose, space in found.items():
-            free_bytes.labels(purpose).set(space.free_bytes)
+            free_bytes.set(space.free_bytes, purpose)
         before = self.short, self.full
         if DATABASE in found:
             found[DATABASE] = self._bare(found[DATABASE])

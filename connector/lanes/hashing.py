@@ -17,11 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import Gauge
-
 import connector
 from connector import telemetry
 from connector.merkle.tree import leaf_hash
+from connector.telemetry_metrics import Gauge
 
 if TYPE_CHECKING:
     from connector.lanes.machine import Data, Kernel
@@ -36,7 +35,7 @@ TIMED_BYTES, TIMES = 32 << 10, 5  # of each leaf that both are timed by
 # Lengths around each border: of the first block, of the last one, and of the room for the padding.
 TRIED_BYTES: Final = (0, 1, 54, 55, 62, 63, 64, 117, 118, 119, 127, 4096)
 
-IN_USE = Gauge("qiao_hashing_lanes", "Leaves that are hashed at a time in vector registers; 0: by hashlib", registry=telemetry.registry)
+IN_USE = Gauge("qiao_hashing_lanes", "Leaves that are hashed at a time in vector registers; 0: by hashlib")
 
 
 class Unused(Exception):

@@ -12,8 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from connector import telemetry
 from connector.errors import ConnectorError, NotFound, ProofRefused, StoreError
 from connector.lasting import pause_seconds
@@ -25,6 +23,7 @@ from connector.ports import Clock, Identity, Store
 from connector.ports.ledger import Anchor
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import TILE_LEVELS, Log, Numbered, Place, Subtree
+from connector.telemetry_metrics import Counter, Gauge, Histogram
 from connector.values import replace
 
 GROUP_AT_MOST = 256  # entries to a commit: one tile
@@ -33,11 +32,11 @@ LEASE_SECONDS = 2.0  # a write makes it anew; who holds it and is gone delays th
 ASK_SECONDS = 0.05  # between two looks at a log that another one extends, while somebody waits
 FRESH_SECONDS = 1.0  # a checkpoint that is shown to others may be so old: each newer one costs a flush of the anchor
 
-entries_total = Counter("qiao_ledger_entries", "Entries numbered into the ledger", registry=telemetry.registry)
-commit_seconds = Histogram("qiao_ledger_commit_seconds", "One extension of the ledger", registry=telemetry.registry)
-commit_failures = Counter("qiao_ledger_commit_failures", "Extensions of the ledger that failed", registry=telemetry.registry)
-tree_size = Gauge("qiao_ledger_tree_size", "Entries in the log that grows", registry=telemetry.registry)
-checkpoint_at = Gauge("qiao_ledger_checkpoint_timestamp_seconds", "When the newest checkpoint was signed", registry=telemetry.registry)
+entries_total = Counter("qiao_ledger_entries", "Entries numbered into the ledger")
+commit_seconds = Histogram("qiao_ledger_commit_seconds", "One extension of the ledger")
+commit_failures = Counter("qiao_ledger_commit_failures", "Extensions of the ledger that failed")
+tree_size = Gauge("qiao_ledger_tree_size", "Entries in the log that grows")
+checkpoint_at = Gauge("qiao_ledger_checkpoint_timestamp_seconds", "When the newest checkpoint was signed")
 
 Commit = Callable[[Changes], Awaitable[tuple[Evidence, ...] | Conflict]]
 

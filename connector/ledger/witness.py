@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from prometheus_client import Counter
-
 from connector import telemetry
 from connector.errors import Contradiction, NotFound, ProofRefused
 from connector.ledger.sequencer import Commit
@@ -22,6 +20,7 @@ from connector.ports import Clock, Identity, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
 from connector.remembered import Paces
+from connector.telemetry_metrics import Counter
 from connector.values import replace
 
 CONTRADICTIONS = frozenset({"witness-forked", "witness-successor"})
@@ -32,9 +31,7 @@ AT_ONCE, SECONDS = 64, 1.0  # checkpoints of one peer that are new; each is an e
 PEERS_MAX = 10_000
 NOTE_BYTES_MAX = 16 * 1024  # it becomes an entry of our own ledger; a checkpoint with three witnesses has 700
 
-consistency_failures = Counter(
-    "qiao_ledger_consistency_failures", "Checkpoints of peers that contradict what they signed before", registry=telemetry.registry
-)
+consistency_failures = Counter("qiao_ledger_consistency_failures", "Checkpoints of peers that contradict what they signed before")
 
 
 class Witness:

@@ -16,7 +16,6 @@ from math import inf
 from urllib.parse import quote
 
 import orjson
-from prometheus_client import Gauge
 
 from connector import telemetry
 from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerFailed, PeerRefused, ProofRefused, StoreError
@@ -27,6 +26,7 @@ from connector.merkle import checkpoints, notes, witness
 from connector.ports import Clock, Identity, Participant, Peer, Reply, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
+from connector.telemetry_metrics import Gauge
 from connector.values import Value
 
 PROTOCOL_PATH = "/dsp/2025-1"  # below the same base as the protocol stands the ledger
@@ -45,7 +45,7 @@ WORDS_MAX = 200  # characters of what a peer says that are repeated
 DOUBLINGS_MAX = 6  # of the pause before somebody is asked again of whom nothing new came: an hour then
 OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_BEGUN})  # what exchanging says calls for no exchange
 
-cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger", registry=telemetry.registry)
+cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger")
 
 
 class Waiting(Value):

@@ -12,7 +12,6 @@ import aiohttp
 import orjson
 import pytest
 
-from connector import telemetry
 from connector.dataplane_disk import disks as module
 from connector.dataplane_disk.disks import Disks, Reserve, Space, look
 from connector.dsp.messages import Kind
@@ -20,6 +19,7 @@ from connector.errors import DiskShort
 from tests import pair
 from tests.control_billing.test_stating import SAID, fact
 from tests.dataplane.rig import some_bytes
+from tests.metrics import sample
 from tests.test_app import pulled
 
 MB = 1_000_000
@@ -67,7 +67,7 @@ async def test_with_room_everything_begins_and_something_is_kept(tmp_path: Path)
     assert disk.reserve.held
     assert (tmp_path / "q.reserve").stat().st_size == 6_400_000
     await disks.watch()
-    assert telemetry.registry.get_sample_value("qiao_disk_free_bytes", {"purpose": "database"}) == 6_000 * MB
+    assert sample("qiao_disk_free_bytes", purpose="database") == 6_000 * MB
     await disks.close()
     assert not (tmp_path / "q.reserve").exists()
 
@@ -185,7 +185,7 @@ async def test_new_transfers_wait_and_one_that_runs_is_drained(tmp_path: Path):
         await both.provider.connector.disks.watch()
         status, faults = await ready(both.provider)
         assert (status, [*faults]) == (503, ["disk"])
-        assert 'qiao_disk_free_bytes{purpose="database"} 4e+09' in await metrics(both.provider)
+        assert 'qiao_disk_free_bytes{purpose="database"} 4000000000.0' in await metrics(both.provider)
         refused, heard = await refusals(both.consumer)
         waiting = asyncio.create_task(pulled(both.consumer, "hospital", DATASET, "again"))
         async with asyncio.timeout(pair.WAIT_SECONDS):

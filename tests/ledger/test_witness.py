@@ -14,6 +14,7 @@ from connector.merkle.tree import consistency, nodes_of, root_of
 from connector.records.ledger import Witnessed
 from tests.contracts.samples import OTHER_PEER, OWN, PEER
 from tests.ledger.rig import Site, key_of
+from tests.metrics import sample
 
 pytestmark = pytest.mark.asyncio
 ORIGIN = "pharma.example/ledger"
@@ -127,11 +128,11 @@ OTHERS = [bytes([number + 100]) * 32 for number in range(40)]
 async def test_what_contradicts_itself_is_an_alarm_both_notes_are_kept_and_nothing_more_is_signed(body: bytes, code: str):
     async with Site(OWN, PEER) as site:
         await site.book.witness.add(PEER, request(0, LEAVES[:3]))
-        counted = telemetry.registry.get_sample_value("qiao_ledger_consistency_failures_total") or 0.0
+        counted = sample("qiao_ledger_consistency_failures_total")
         answer = await site.book.witness.add(PEER, body)
         assert (answer.code, answer.status >= 400) == (code, True)
         assert site.book.suspected(PEER)
-        assert telemetry.registry.get_sample_value("qiao_ledger_consistency_failures_total") == counted + 1
+        assert sample("qiao_ledger_consistency_failures_total") == counted + 1
         known = await site.store.witnessed(PEER, ORIGIN)
         assert known is not None
         assert known.note.encode() == note_of(LEAVES[:3])

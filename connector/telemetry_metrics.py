@@ -1,0 +1,186 @@
+"""Metrics, and the text in which Prometheus reads them (exposition format 0.0.4).
+
+Written here: the library for it brings a web server along, which every start would load, and takes two microseconds each time that it
+counts, of which a negotiation has twenty. Names, labels and what is shown are those of the library, to which the tests compare them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from threading import Lock
+from time import perf_counter
+from typing import Final
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+BOUNDS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)  # of a histogram that names none
+Sample = tuple[str, tuple[str, ...], float]  # what follows the name of the metric, the values of its labels, the number
+
+_all: list[Metric] = []
+
+
+class Metric:
+    """Something that is counted or measured, and shown from now on: `says` what it is, to a person."""
+
+    kind = ""  # as the format calls it
+
+    def __init__(self, name: str, says: str, labels: tuple[str, ...] = ()) -> None:
+        self.name, self.says, self.labels = name, says, labels
+        _all.append(self)
+
+    def samples(self) -> Iterable[Sample]:
+        """All numbers of it, as they are now."""
+        return ()
+
+    def lines(self) -> Iterator[str]:
+        """What is shown of it."""
+        yield f"# HELP {self.name} {self.says}"
+        yield f"# TYPE {self.name} {self.kind}"
+        for ending, values, number in self.samples():
+            said = ",".join(f'{label}="{_escaped(value)}"' for label, value in sorted(zip(self.labels, values, strict=True)))
+            yield f"{self.name}{ending}{f'{{{said}}}' if said else ''} {float(number)!r}"
+
+
+class Tallies(Metric):
+    """A counter for the event loop alone, with labels: their values -> how often."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, says: str, labels: tuple[str, ...]) -> None:
+        super().__init__(f"{name}_total", says, labels)
+        self.counts: Counts[tuple[str, ...]] = Counts()
+
+    def samples(self) -> Iterable[Sample]:
+        """See `Metric`."""
+        return (("", values, count) for values, count in self.counts.items())
+
+
+class Level(Metric):
+    """A gauge for the event loop alone."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, says: str) -> None:
+        super().__init__(name, says)
+        self.value = 0
+
+    def samples(self) -> Iterable[Sample]:
+        """See `Metric`."""
+        return (("", (), self.value),)
+
+
+class Durations(Metric):
+    """A histogram of seconds, for the event loop alone. `bounds` are the upper ones of its buckets, in order."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, says: str, bounds: tuple[float, ...] = BOUNDS_SECONDS) -> None:
+        super().__init__(name, says)
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def samples(self) -> Iterable[Sample]:
+        """See `Metric`."""
+        *within, total = accumulate(self._counts)
+        for bound, count in zip((*map(float, self._bounds), "+Inf"), (*within, total), strict=True):
+            yield f'_bucket{{le="{bound}"}}', (), count
+        yield "_count", (), total
+        yield "_sum", (), self._sum
+
+
+class _OfThreads(Metric):
+    """Numbers that any thread may change, one for all values of the labels. Without labels there is one from the beginning."""
+
+    def __init__(self, name: str, says: str, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(name, says, labels)
+        self._lock = Lock()
+        self._numbers: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+
+    def inc(self, amount: float = 1, *values: str) -> None:
+        """Add to the number of these values of the labels."""
+        with self._lock:
+            self._numbers[values] = self._numbers.get(values, 0.0) + amount
+
+    def samples(self) -> Iterable[Sample]:
+        """See `Metric`."""
+        with self._lock:
+            numbers = tuple(self._numbers.items())
+        return (("", values, number) for values, number in numbers)
+
+
+class Counter(_OfThreads):
+    """Counts what only grows."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, says: str, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{name}_total", says, labels)
+
+
+class Gauge(_OfThreads):
+    """Shows what goes up and down."""
+
+    kind = "gauge"
+    _asked: Callable[[], float] | None = None
+
+    def dec(self) -> None:
+        """Take one away."""
+        self.inc(-1)
+
+    def set(self, number: float, *values: str) -> None:
+        """Show this number for these values of the labels."""
+        with self._lock:
+            self._numbers[values] = number
+
+    def set_function(self, asked: Callable[[], float]) -> None:
+        """Show what `asked()` returns whenever it is shown."""
+        self._asked = asked
+
+    def samples(self) -> Iterable[Sample]:
+        """See `Metric`."""
+        return super().samples() if self._asked is None else (("", (), self._asked()),)
+
+
+class Histogram(Durations):
+    """As `Durations`, for any thread."""
+
+    def __init__(self, name: str, says: str, bounds: tuple[float, ...] = BOUNDS_SECONDS) -> None:
+        super().__init__(name, says, bounds)
+        self._lock = Lock()
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        with self._lock:
+            super().observe(seconds)
+
+    def samples(self) -> Iterable[Sample]:
+        """See `Metric`."""
+        with self._lock:
+            return tuple(super().samples())
+
+    @contextmanager
+    def time(self) -> Iterator[None]:
+        """Count how long a block runs."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(perf_counter() - began)
+
+
+def exposition() -> bytes:
+    """All metrics in the text format of Prometheus."""
+    return "".join(f"{line}\n" for metric in _all for line in metric.lines()).encode()
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
