@@ -71,3 +71,30 @@ def test_a_python_without_ctypes_keeps_it_there(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(app_memory, "_full", lambda: iter([0]))
     monkeypatch.setitem(sys.modules, "ctypes", None)
     assert app_memory.gather() == 0
+
+
+SETTLED = """
+import gc, weakref
+from connector.app_memory import settle
+
+class Ring:
+    pass
+
+def dropped():
+    ring = Ring()
+    ring.itself = ring
+    return weakref.ref(ring)
+
+gc.disable()
+imported = dropped()
+gc.freeze()
+started = dropped()
+settle()
+assert started() is None, "what the start has left is gone"
+assert imported() is not None, "and what was imported was not looked through"
+assert gc.get_freeze_count() > 0
+"""
+
+
+def test_what_was_imported_is_not_looked_through_before_a_connector_is_ready():
+    subprocess.run([sys.executable, "-c", SETTLED], cwd=ROOT, check=True)
