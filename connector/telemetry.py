@@ -99,6 +99,7 @@ receipt_seconds = metrics.Histogram(
 unreceipted_bytes = metrics.Gauge("qiao_unreceipted_bytes", "Bytes sent on accounts with receipts for which nobody has signed")
 credit_waits = metrics.Counter("qiao_credit_waits", "Times that a stream waited for a receipt")
 index_seconds = metrics.Histogram("qiao_index_seconds", "Time to index the content of data", bounds=(0.01, 0.1, 1, 10, 100))
+hashing_lanes = metrics.Gauge("qiao_hashing_lanes", "Leaves that are hashed at a time in vector registers; 0: one, by hashlib")
 index_bytes = metrics.Counter("qiao_index_bytes", "Bytes of data that were indexed")
 
 

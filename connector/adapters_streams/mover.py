@@ -1,7 +1,7 @@
 """Bytes from a connection into a file without a copy in this process, and their hashes: three threads for each connection.
 
 One thread moves what has arrived from the socket through a pipe into the file (`splice`); two others read it from the page cache and
-hash it, while more arrives (hashlib lets go of the interpreter's lock). Where there is no `splice`, or a file system does not take
+hash it, while more arrives (without the interpreter's lock). Where there is no `splice`, or a file system does not take
 it, pieces are read and written. The event loop hears of a move when it is over, and sees its hashes as they come.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import hashlib
 import os
 import select
 import socket
@@ -20,11 +19,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from queue import SimpleQueue
+from time import monotonic
 from typing import Final
 
 from msgspec import Struct
 
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
+from connector.lanes import hashing
 from connector.metering.content import records_in
 from connector.ports import Detached
 from connector.ports.sinks import Move
@@ -33,7 +34,10 @@ from connector.values import Value, field
 PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
 STEP_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
 READ_BYTES: Final = 1 << 20  # read back for hashing at once: each call gives the interpreter's lock away, and has to wait for it again
-LEAF: Final = b"\0"  # RFC 6962, 2.1: what stands before a leaf in its hash (`connector.merkle.tree.leaf_hash`)
+STILL_MS, LATE_SECONDS = (
+    2,
+    0.02,
+)  # where leaves are hashed many at a time: without more, or not enough for all, those are hashed that are there
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 HASHING: Final = 2  # threads for each connection: one alone takes longer than all the rest
@@ -168,12 +172,16 @@ class SpliceMover:
         """Returns what ended it before its end."""
         at = told = job.offset
         end = job.offset + job.length
+        step_bytes = hashing.batch_bytes(STEP_BYTES)
+        late = monotonic() + LATE_SECONDS
         try:
             while at < end:
                 moved = self._step(at, end - at, way)
                 at += moved or 0
-                if at != told and (moved is None or at - told >= STEP_BYTES or at == end):
-                    told = at
+                if moved is None and at != told and step_bytes > STEP_BYTES and monotonic() < late and way.more_comes(STILL_MS):
+                    continue
+                if at != told and (moved is None or at - told >= step_bytes or at == end):
+                    told, late = at, monotonic() + LATE_SECONDS
                     self._hand_over(job, at)
                 if moved is None and not way.more_comes():
                     raise PeerFailed(f"`{self._where}` stopped sending in the middle of its answer")
@@ -185,9 +193,10 @@ class SpliceMover:
     def _hand_over(self, job: _Job, end: int) -> None:
         """Let those chunks be hashed that have come up to `end` and are whole."""
         chunk_bytes = job.chunk_bytes
+        most_bytes = max(hashing.batch_bytes(READ_BYTES) // chunk_bytes, 1) * chunk_bytes
         while (begin := job.offset + job.chunks * chunk_bytes) < end:
             come = end - begin if end == job.offset + job.length else (end - begin) // chunk_bytes * chunk_bytes
-            if not (length := min(come, max(READ_BYTES // chunk_bytes, 1) * chunk_bytes)):
+            if not (length := min(come, most_bytes)):
                 return
             self._come.put(_Come(job, job.chunks, length))
             job.chunks += -(-length // chunk_bytes)
@@ -240,10 +249,9 @@ class SpliceMover:
     def _hash(self, come: _Come, buffer: bytearray, hashed: list[tuple[int, bytes]]) -> None:
         job, chunk_bytes = come.job, come.job.chunk_bytes
         got = _read(self._into, job.offset + come.first * chunk_bytes, come.length, buffer)
-        for at in range(0, come.length, chunk_bytes):
-            leaf = hashlib.sha256(LEAF)
-            leaf.update(got[at : at + chunk_bytes])
-            hashed.append((records_in(buffer, job.unit, at, min(at + chunk_bytes, come.length)), leaf.digest()))
+        spans = hashing.spans_of(come.length, chunk_bytes)
+        leaves = hashing.leaf_hashes(got, spans)
+        hashed += [(records_in(buffer, job.unit, *span), leaf) for span, leaf in zip(spans, leaves, strict=True)]
 
     def _settle_if_over(self, job: _Job) -> None:
         """By whichever thread comes last."""
@@ -280,9 +288,9 @@ class _Way:
                 self._pipe = os.pipe()
                 fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
-    def more_comes(self) -> bool:
+    def more_comes(self, wait_ms: int | None = None) -> bool:
         """Wait for more, or the end; False if neither comes in time."""
-        return bool(self._poll.poll(self._idle_ms))
+        return bool(self._poll.poll(self._idle_ms if wait_ms is None else wait_ms))
 
     def step(self, offset: int, count: int) -> int:
         """Move up to `count` bytes to `offset`; 0 if there are no more. Raises BlockingIOError if there is nothing yet, ConnectionError,

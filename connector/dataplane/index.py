@@ -29,10 +29,11 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from connector.errors import MeterRefused, SinkFailed
+from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
 from connector.metering import credit
 from connector.metering.begun import Whole
-from connector.metering.content import CHUNK_BYTES, Chunks, Header, Layout, Leaf, read_header, records_of, write_etag
+from connector.metering.content import CHUNK_BYTES, Header, Layout, Leaf, read_header, records_in, records_of, write_etag
 from connector.metering.objects import Manifest
 
 TILE_HASHES: Final = 256  # C2SP tlog-tiles: a tile has this many, and each of the next level stands for one of these
@@ -69,17 +70,40 @@ class Writing:
         self._counts, self._records = counts, array("I")
         self.size_bytes = 0
         self.unit = unit if counts else "none"
-        self._chunks = Chunks(record_unit=self.unit)
+        self._kept = bytearray()  # of the data: what is in no leaf yet
         # Whoever gives up may do so while a thread still reads along; what that writes must not go into somebody else's file.
         self._turn = threading.Lock()
 
     def update(self, piece: memoryview) -> None:
         """Take the next bytes of the data."""
         with self._turn:
-            for leaf in self._chunks.update(piece):
-                self._append(leaf)
+            self._take(memoryview(piece))
             if self._whole is not None and piece:
                 self._whole.take(bytes(piece))
+
+    def _take(self, piece: memoryview) -> None:
+        """Seal what is enough to be hashed together; keep the rest."""
+        batch = batch_bytes(CHUNK_BYTES)
+        while piece:
+            if not self._kept and len(piece) >= batch:
+                end = len(piece) // CHUNK_BYTES * CHUNK_BYTES
+                self._seal(piece[:end])
+            else:
+                end = min(batch - len(self._kept), len(piece))
+                self._kept += piece[:end]
+                if len(self._kept) == batch:
+                    self._seal_kept()
+            piece = piece[end:]
+
+    def _seal_kept(self) -> None:
+        kept, self._kept = self._kept, bytearray()
+        self._seal(memoryview(kept))
+
+    def _seal(self, data: memoryview) -> None:
+        spans = spans_of(len(data), CHUNK_BYTES)
+        for hash_, (first, end) in zip(leaf_hashes(data, spans), spans, strict=True):
+            counted = records_in(bytes(data[first:end]), self.unit) if self._counts else 0
+            self._append(Leaf(hash_, end - first, counted))
 
     def append(self, leaf: Leaf) -> None:
         """Take the next leaf, of data that somebody else has cut."""
@@ -108,8 +132,7 @@ class Writing:
         with self._turn, _disk(self._folder):
             if self._whole is not None and not self._whole.holds:
                 self.unit, self._counts = "none", False
-            for leaf in self._chunks.seal():
-                self._append(leaf)
+            self._seal_kept()
             self._flush()
             leaves = (self._written - HASHES_AT) // HASH_BYTES
             entry = header(self.size_bytes).entry

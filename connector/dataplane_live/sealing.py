@@ -1,15 +1,15 @@
 """Whole records as leaves: hashing them takes longer than all that is done with them beside, so two threads do it.
 
-The thread that has them shares it out with one that is free, a leaf at a time, and writes them meanwhile: both end with the last leaf,
-whatever else a core has to do. hashlib lets go of the interpreter's lock.
+The thread that has them shares it out with one that is free, a leaf at a time or as many as are hashed together, and writes them meanwhile:
+both end with the last leaf, whatever else a core has to do. Hashing lets go of the interpreter's lock.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor, Future
 
+from connector.lanes import hashing
 from connector.metering import live
 from connector.metering.content import CHUNK_BYTES, Leaf
 from connector.ports import Stage
@@ -29,16 +29,16 @@ def sealed(
     """The leaves of `data`, whole records of this unit, of `leaf_bytes` at most where a record is no larger, with `write()` called on the
     way. `before` is the byte before them, b"" at the start of the log. A thread of `beside` helps, if one is free and there is more than
     one leaf. Raises what `write` does."""
-    view, spans = memoryview(data), tuple(live.cut(data, unit, leaf_bytes=leaf_bytes))
-    leaves, left = dict[int, Leaf](), iter(range(len(spans)))  # each step of it is one of the interpreter's
+    spans = tuple(live.cut(data, unit, leaf_bytes=leaf_bytes))
+    step = hashing.together(len(spans))
+    leaves, left = dict[int, Leaf](), iter(range(0, len(spans), step))  # each step of it is one of the interpreter's
 
     def some() -> None:
         for number in left:
-            first, end = spans[number]
-            digest = hashlib.sha256(b"\0")
-            digest.update(view[first:end])
-            last = data[first - 1 : first] if first else before
-            leaves[number] = Leaf(digest.digest(), end - first, live.records(data, unit, first, end, last))
+            these = spans[number : number + step]
+            for n, (hash_, (first, end)) in enumerate(zip(hashing.leaf_hashes(data, these), these, strict=True), number):
+                last = data[first - 1 : first] if first else before
+                leaves[n] = Leaf(hash_, end - first, live.records(data, unit, first, end, last))
 
     other: Future[None] | None = None
     if beside is not None and len(spans) > 1:

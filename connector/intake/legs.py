@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from connector.errors import ConnectorError, PeerFailed
-from connector.merkle.tree import leaf_hash
+from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
 from connector.metering.content import records_in
 from connector.ports import Download as Incoming
 from connector.ports.sinks import Move, Mover, Movers, Placed
@@ -141,23 +141,22 @@ class Pieces:
 
     async def _fill(self, window: Window) -> None:
         at, end, chunk_bytes = window.offset, window.offset + window.length, self._cut.chunk_bytes
-        batch_bytes = max(BATCH_BYTES // chunk_bytes, 1) * chunk_bytes
         while at < end:
-            body, cut = await self._read(min(batch_bytes, end - at))
-            view = memoryview(body)
-            chunks = [view[n : n + chunk_bytes] for n in range(0, len(view), chunk_bytes)]
-            hashes = await asyncio.to_thread(leaf_hashes, chunks)
+            batch = max(batch_bytes(BATCH_BYTES) // chunk_bytes, 1)
+            body, cut = await self._read(min(batch * chunk_bytes, end - at))
+            view, spans = memoryview(body), spans_of(len(body), chunk_bytes)
+            hashes = await asyncio.to_thread(leaf_hashes, body, spans)
             done = len(window.move.hashes)
             right = [got == window.expected[done + n] for n, got in enumerate(hashes)]
             if all(right):
                 if body:
                     await self._sink.write(at, body)
             else:
-                for n, chunk in enumerate(chunks):
+                for n, (first, last) in enumerate(spans):
                     if right[n]:
-                        await self._sink.write(at + n * chunk_bytes, chunk)
+                        await self._sink.write(at + first, view[first:last])
             if self._cut.unit != "none":
-                window.move.records += [records_in(bytes(chunk), self._cut.unit) for chunk in chunks]
+                window.move.records += [records_in(body, self._cut.unit, *span) for span in spans]
             window.move.hashes += hashes
             at += len(body)
             if cut is not None:
@@ -186,11 +185,6 @@ class Pieces:
         end = count if have >= count else have // self._cut.chunk_bytes * self._cut.chunk_bytes
         self._rest = whole[end:]
         return whole[:end], cut
-
-
-def leaf_hashes(chunks: Sequence[memoryview]) -> list[bytes]:
-    """The leaf hash of each."""
-    return [leaf_hash(chunk) for chunk in chunks]
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Any, Final
 
 from connector import telemetry
@@ -26,10 +27,11 @@ from connector.intake.heads import Unfit, read_head
 from connector.intake.live_promise import Goal, Held, LivePromise, State, told_of
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken
+from connector.lanes.hashing import leaf_hashes
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
 from connector.merkle.tiles import CheckedTiles, Tile, edge, needed, nodes_from
-from connector.merkle.tree import Frontier, frontier_at, leaf_hash
+from connector.merkle.tree import Frontier, frontier_at
 from connector.metering import live, passed
 from connector.metering.content import read_sealed
 from connector.metering.objects import WINDOW_BYTES, Checkpoint, Manifest
@@ -369,13 +371,14 @@ class Following:
 
 def _hashed(body: memoryview, lengths: tuple[int, ...], unit: str, last: bytes) -> tuple[list[bytes], int]:
     """The hash of each leaf, and how many records there are."""
-    at, records, hashes = 0, 0, list[bytes]()
-    for length in lengths:
-        leaf = bytes(body[at : at + length])
-        hashes.append(leaf_hash(leaf))
-        records += live.records(leaf, unit, 0, length, last)
-        at, last = at + length, leaf[-1:]
-    return hashes, records
+    ends = tuple(accumulate(lengths))
+    spans = tuple(zip((0, *ends), ends, strict=False))
+    records = 0
+    for first, end in spans:
+        leaf = bytes(body[first:end])
+        records += live.records(leaf, unit, 0, end - first, last)
+        last = leaf[-1:]
+    return leaf_hashes(body, spans), records
 
 
 async def _stopped(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -20,9 +20,10 @@ from connector.intake.account import Account
 from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers, stated
 from connector.intake.beside import code_of
 from connector.intake.heads import Head, NotNow, Unfit, read_head
-from connector.intake.legs import Cut, Leg, Window, leaf_hashes, leg
+from connector.intake.legs import Cut, Leg, Window, leg
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise
+from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
 from connector.metering.content import records_in, records_of
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.metering.spans import Part
@@ -153,18 +154,19 @@ class Proven:
         """Compare what an earlier attempt has left. Raises SinkFailed, Broken, PeerFailed."""
         if self._sink.size_bytes > self._layout.size_bytes:
             await self._sink.restart()
-        step = max(READ_BYTES // self._cut.chunk_bytes, 1)
+        chunk_bytes = self._cut.chunk_bytes
+        step = max(batch_bytes(READ_BYTES) // chunk_bytes, 1)
         for low, high in await self._sink.extents():
             first, end = self._layout.held(low, high - low)
             for at in range(first, end, step):
                 last = min(at + step, end)
                 expected = await self._hashes(at, last)
-                body = memoryview(await self._sink.read(*self._layout.span(at, last)))
-                chunks = [body[n : n + self._cut.chunk_bytes] for n in range(0, len(body), self._cut.chunk_bytes)]
-                found = await asyncio.to_thread(leaf_hashes, chunks)
+                body = await self._sink.read(*self._layout.span(at, last))
+                spans = spans_of(len(body), chunk_bytes)
+                found = await asyncio.to_thread(leaf_hashes, body, spans)
                 right = [at + n for n, got in enumerate(found) if got == expected[n]]
                 if self._cut.unit != "none":
-                    self._records |= {leaf: records_in(bytes(chunks[leaf - at]), self._cut.unit) for leaf in right}
+                    self._records |= {leaf: records_in(body, self._cut.unit, *spans[leaf - at]) for leaf in right}
                 self._verified = union(self._verified, ((leaf, leaf + 1) for leaf in right))
         if self._verified:
             self._resumed += 1

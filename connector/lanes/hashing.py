@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 import connector
 from connector import telemetry
 from connector.merkle.tree import leaf_hash
-from connector.telemetry_metrics import Gauge
 
 if TYPE_CHECKING:
     from connector.lanes.machine import Data, Kernel
@@ -29,13 +27,12 @@ COMPILER: Final = "connector.lanes.compiling"
 COMPILE_SECONDS: Final = 120  # on a machine that has much else to do; nobody waits
 WORTH_BYTES: Final = 64 << 20  # what hashlib does in the time of a core that compiling takes
 LEAF_BYTES_MIN: Final = 4096  # of a leaf that lanes take up: below, what Python does for it takes longer
+BATCH_BYTES: Final = 4 << 20  # sixteen leaves of ours
 CPUINFO: Final = Path("/proc/cpuinfo")
 WIDE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 TIMED_BYTES, TIMES = 32 << 10, 5  # of each leaf that both are timed by
 # Lengths around each border: of the first block, of the last one, and of the room for the padding.
 TRIED_BYTES: Final = (0, 1, 54, 55, 62, 63, 64, 117, 118, 119, 127, 4096)
-
-IN_USE = Gauge("qiao_hashing_lanes", "Leaves that are hashed at a time in vector registers; 0: by hashlib")
 
 
 class Unused(Exception):
@@ -69,9 +66,11 @@ def made() -> Kernel:
     environment = {"PYTHONPATH": str(Path(connector.__file__).parent.parent), "LC_ALL": "C.UTF-8"}  # no settings, no secrets
     environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
     command = (sys.executable, "-P", "-s", "-m", COMPILER)
-    run = partial(subprocess.run, command, capture_output=True, env=environment, timeout=COMPILE_SECONDS, check=False)
+    text = kernel.text(lanes).encode()
     try:
-        done = run(input=kernel.text(lanes).encode())
+        done = subprocess.run(  # noqa: S603 - our own program
+            command, input=text, capture_output=True, env=environment, timeout=COMPILE_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unused(f"the compiler cannot be run: {error}") from None
     if done.returncode:
@@ -81,24 +80,24 @@ def made() -> Kernel:
 
 def check(kernel: Kernel) -> None:
     """Compare it with hashlib, each lane with other data. Raises Unused."""
-    data = os.urandom(kernel.lanes + max(TRIED_BYTES))
+    data = os.urandom(2 * kernel.lanes + max(TRIED_BYTES))
     for length in TRIED_BYTES:
-        if kernel.leaf_hashes(data, range(kernel.lanes), length) != [leaf_hash(data[n : n + length]) for n in range(kernel.lanes)]:
-            raise Unused(f"the kernel has hashed {length} bytes wrongly")
+        for more in (0, 1):  # alike, and each longer than the one before
+            spans = [(n, n + length + more * n) for n in range(kernel.lanes)]
+            if kernel.leaf_hashes(data, spans) != _by_hashlib(data, spans):
+                raise Unused(f"the kernel has hashed {length} bytes wrongly")
 
 
 def timed(kernel: Kernel, clock: Callable[[], int] = time.thread_time_ns) -> int:
     """From how many leaves on all lanes together take less time than hashlib does. Raises Unused if hashlib is always faster."""
     data = bytes(kernel.lanes * TIMED_BYTES)
-    firsts = range(0, len(data), TIMED_BYTES)
-    views = [memoryview(data)[first : first + TIMED_BYTES] for first in firsts]
+    spans = spans_of(len(data), TIMED_BYTES)
     lanes, one = [], []
     for _ in range(TIMES):
         begun = clock()
-        kernel.leaf_hashes(data, firsts, TIMED_BYTES)
+        kernel.leaf_hashes(data, spans)
         between = clock()
-        for view in views:
-            leaf_hash(view)
+        _by_hashlib(data, spans)
         lanes.append(between - begun)
         one.append(clock() - between)
     least = kernel.lanes * min(lanes) // min(one) + 1
@@ -117,10 +116,10 @@ class LeafHashing:
         self._using: tuple[Kernel, int] | None = None
         self.settled = threading.Event()
 
-    @property
-    def lanes(self) -> int:
-        """How many leaves are hashed at a time: 1 by hashlib."""
-        return self._using[0].lanes if self._using is not None else 1
+    def together(self, count: int) -> int:
+        """How many of `count` leaves are hashed at a time: 1 by hashlib."""
+        kernel, least = self._using or (None, 0)
+        return kernel.lanes if kernel is not None and count >= least else 1
 
     def leaf_hashes(self, data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """The leaf hash (RFC 6962, 2.1) of each [from, to) of `data`."""
@@ -131,19 +130,16 @@ class LeafHashing:
         kernel, least = self._using
         if len(spans) < least:
             return _by_hashlib(data, spans)
-        alike: dict[int, list[int]] = {}
-        for number, (first, end) in enumerate(spans):
-            alike.setdefault(end - first, []).append(number)
+        lengths = [end - first for first, end in spans]
         hashes = dict[int, bytes]()
-        for length, numbers in alike.items():
-            for at in range(0, len(numbers), kernel.lanes):
-                some = numbers[at : at + kernel.lanes]
-                if len(some) >= least and length >= LEAF_BYTES_MIN:
-                    found = kernel.leaf_hashes(data, [spans[number][0] for number in some], length)
-                else:
-                    found = _by_hashlib(data, [spans[number] for number in some])
-                hashes.update(zip(some, found, strict=True))
-        return [hashes[number] for number in range(len(spans))]
+        longest = sorted((n for n, length in enumerate(lengths) if length >= LEAF_BYTES_MIN), key=lambda n: -lengths[n])
+        for at in range(0, len(longest), kernel.lanes):
+            numbers = longest[at : at + kernel.lanes]  # which are about as long
+            if sum(lengths[n] for n in numbers) >= least * lengths[numbers[0]]:
+                hashes.update(zip(numbers, kernel.leaf_hashes(data, [spans[n] for n in numbers]), strict=True))
+        rest = [n for n in range(len(spans)) if n not in hashes]
+        hashes.update(zip(rest, _by_hashlib(data, [spans[n] for n in rest]), strict=True))
+        return [hashes[n] for n in range(len(spans))]
 
     def _count(self, more_bytes: int) -> None:
         with self._lock:
@@ -170,7 +166,7 @@ class LeafHashing:
             telemetry.log.error("leaves are hashed one by one", exc_info=error)
         else:
             self._using = kernel, least
-            IN_USE.set(kernel.lanes)
+            telemetry.hashing_lanes.set(kernel.lanes)
             telemetry.log.info("leaves are hashed many at a time", lanes=kernel.lanes, from_leaves=least)
         self.settled.set()
 
@@ -185,6 +181,19 @@ def spans_of(length: int, leaf_bytes: int) -> list[tuple[int, int]]:
     return [(first, min(first + leaf_bytes, length)) for first in range(0, length, leaf_bytes)]
 
 
-# One for each process: a compiled kernel is good for all that is hashed in it.
-HASHING: Final = LeafHashing(made)
-leaf_hashes = HASHING.leaf_hashes
+HASHING: Final = LeafHashing(made)  # one for each process: a kernel is good for all that is hashed in it
+
+
+def leaf_hashes(data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    """The leaf hash (RFC 6962, 2.1) of each [from, to) of `data`; lets go of the interpreter's lock where there are many, or long ones."""
+    return HASHING.leaf_hashes(data, spans)
+
+
+def together(count: int) -> int:
+    """How many of `count` leaves are hashed at a time: 1 by hashlib."""
+    return HASHING.together(count)
+
+
+def batch_bytes(usual: int) -> int:
+    """How much is best handed over at once: `usual` where hashlib does it, or enough for all lanes."""
+    return max(usual, BATCH_BYTES) if HASHING.together(BATCH_BYTES) > 1 else usual

@@ -1,12 +1,14 @@
 """SHA-256 (FIPS 180-4) of as many messages as a vector register has lanes of 32 bits, as text for LLVM. Pure.
 
-All messages are equally long, so that they take the same steps at the same time: lane i of each register belongs to message i. The
-code refers to nothing but its arguments, no constant of its own included: it runs wherever its bytes are put.
+All messages take the same steps at the same time: lane i of each register belongs to message i, and one that has no more blocks
+stays as it is. The code refers to nothing but its arguments, no constant of its own included: it runs wherever its bytes are put.
 
-    void leaves(uint32_t state[8][lanes], const uint32_t table[], const void *from[3][lanes], const uint64_t blocks[3])
+    void leaves(uint32_t state[8][lanes], const uint32_t table[], const void *from[3][lanes], const uint32_t blocks[3][lanes],
+                const uint64_t most[3])
 
 For each of three parts, which is as many as a leaf hash needs (what stands before a leaf moves it out of step with the blocks),
-`blocks` of 64 bytes follow each other at the address that `from` has for each lane. `table` is `TABLE`.
+`blocks` of 64 bytes follow each other at the address that `from` has for each lane. As many as `most` can be read for every lane.
+`table` is `TABLE`.
 """
 
 from __future__ import annotations
@@ -85,9 +87,11 @@ class _Text:
             parts.append(self.binary("lshr", word, self.all_of(shifted)))
         return self.binary("xor", *parts)
 
-    def everywhere(self, place: int) -> str:
+    def constant(self, place: int) -> str:
         """A word of the table in each lane."""
-        word = self.let(f"load i32, ptr {self.let(f'getelementptr i32, ptr %table, i64 {place}')}, align 4")
+        return self.everywhere(self.let(f"load i32, ptr {self.let(f'getelementptr i32, ptr %table, i64 {place}')}, align 4"))
+
+    def everywhere(self, word: str) -> str:
         one = self.let(f"insertelement {self.vector} poison, i32 {word}, i64 0")
         return self.let(f"shufflevector {self.vector} {one}, {self.vector} poison, {self.vector} zeroinitializer")
 
@@ -101,25 +105,26 @@ def text(lanes: int) -> str:
     of = _Text(lanes)
     vector = of.vector
     of.say(f"declare {vector} @llvm.fshl.v{lanes}i32({vector}, {vector}, {vector})")
-    of.say(f"define void @{NAME}(ptr %state, ptr noalias %table, ptr noalias %from, ptr noalias %blocks) nounwind {{")
+    of.say(f"define void @{NAME}(ptr %state, ptr noalias %table, ptr noalias %from, ptr noalias %blocks, ptr noalias %most) nounwind {{")
     of.say("entry: br label %part")
     of.say("part:")
     of.say("%p = phi i64 [0, %entry], [%p1, %next]")
     of.say("%p1 = add i64 %p, 1")
-    count = of.let(f"load i64, ptr {of.let('getelementptr i64, ptr %blocks, i64 %p')}, align 8")
+    most = of.let(f"load i64, ptr {of.let('getelementptr i64, ptr %most, i64 %p')}, align 8")
+    counts = of.let(f"load {vector}, ptr {of.let(f'getelementptr {vector}, ptr %blocks, i64 %p')}, align 4")
     row = of.let(f"getelementptr [{lanes} x ptr], ptr %from, i64 %p")
     bases = [of.let(f"load ptr, ptr {of.let(f'getelementptr ptr, ptr {row}, i64 {n}')}, align 8") for n in range(lanes)]
     places = [of.let(f"getelementptr {vector}, ptr %state, i64 {n}") for n in range(len(BEGIN))]
     begun = [of.let(f"load {vector}, ptr {place}, align 4") for place in places]
-    of.say(f"br i1 {of.let(f'icmp eq i64 {count}, 0')}, label %next, label %block")
+    of.say(f"br i1 {of.let(f'icmp eq i64 {most}, 0')}, label %next, label %block")
     of.say("block:")
     of.say("%n = phi i64 [0, %part], [%n1, %block]")
     state = [f"%s{n}" for n in range(len(BEGIN))]
     for n, name in enumerate(state):
         of.say(f"{name} = phi {vector} [{begun[n]}, %part], [%t{n}, %block]")
-    _compress(of, bases, state)
+    _compress(of, bases, counts, state)
     of.say("%n1 = add i64 %n, 1")
-    of.say(f"br i1 {of.let(f'icmp eq i64 %n1, {count}')}, label %done, label %block")
+    of.say(f"br i1 {of.let(f'icmp eq i64 %n1, {most}')}, label %done, label %block")
     of.say("done:")
     for n, place in enumerate(places):
         of.say(f"store {vector} %t{n}, ptr {place}, align 4")
@@ -131,8 +136,10 @@ def text(lanes: int) -> str:
     return "\n".join(of.lines) + "\n"
 
 
-def _compress(of: _Text, bases: Sequence[str], state: Sequence[str]) -> None:
-    """A block of each message (6.2.2): its number is `%n`, and what comes of `state` is `%t0` to `%t7`."""
+def _compress(of: _Text, bases: Sequence[str], counts: str, state: Sequence[str]) -> None:
+    """A block of each message that has so many (6.2.2): its number is `%n`, and what comes of `state` is `%t0` to `%t7`."""
+    number = of.everywhere(of.let("trunc i64 %n to i32"))
+    has = of.let(f"icmp ult {of.vector} {number}, {counts}")
     at = of.let(f"shl i64 %n, {BLOCK_BYTES.bit_length() - 1}")
     words = _words(of, [of.let(f"getelementptr i8, ptr {base}, i64 {at}") for base in bases])
     a, b, c, d, e, f, g, h = state
@@ -142,17 +149,17 @@ def _compress(of: _Text, bases: Sequence[str], state: Sequence[str]) -> None:
             more = of.mixed(old, 7, 18, shifted=3), words[t - 7], of.mixed(new, 17, 19, shifted=10)
             words.append(of.binary("add", words[t - 16], *more))
         chosen = of.binary("xor", g, of.binary("and", e, of.binary("xor", f, g)))
-        one = of.binary("add", h, words[t], of.everywhere(t), of.mixed(e, 6, 11, 25), chosen)
+        one = of.binary("add", h, words[t], of.constant(t), of.mixed(e, 6, 11, 25), chosen)
         most = of.binary("or", of.binary("and", a, b), of.binary("and", c, of.binary("or", a, b)))
         two = of.binary("add", of.mixed(a, 2, 13, 22), most)
         a, b, c, d, e, f, g, h = of.binary("add", one, two), a, b, c, of.binary("add", d, one), e, f, g
     for n, (before, after) in enumerate(zip(state, (a, b, c, d, e, f, g, h), strict=True)):
-        of.say(f"%t{n} = add {of.vector} {before}, {after}")
+        of.say(f"%t{n} = select <{of.lanes} x i1> {has}, {of.vector} {of.binary('add', before, after)}, {of.vector} {before}")
 
 
 def _words(of: _Text, blocks: Sequence[str]) -> list[str]:
     """The words of these blocks: word i of all of them in register i, read as big-endian."""
-    inner, outer = of.everywhere(ROUNDS), of.everywhere(ROUNDS + 1)
+    inner, outer = of.constant(ROUNDS), of.constant(ROUNDS + 1)
     words: list[str] = []
     for first in range(0, WORDS, of.lanes):
         rows = []

@@ -17,6 +17,7 @@ LENGTH: Final = struct.Struct(">Q")
 HEAD_BYTES: Final = kernel.BLOCK_BYTES - len(PREFIX)  # of a leaf in the first block
 TABLE: Final = struct.pack(f"={len(kernel.TABLE)}I", *kernel.TABLE)
 HASH: Final = struct.Struct(">8I")
+MOST: Final = struct.Struct(f"={kernel.PARTS}Q")
 READ, EXECUTE = 1, 4  # of mprotect(2)
 CONTIGUOUS: Final = 0  # PyBUF_SIMPLE
 
@@ -49,7 +50,7 @@ _get = ctypes.pythonapi.PyObject_GetBuffer
 _get.argtypes, _get.restype = (ctypes.py_object, ctypes.POINTER(_View), ctypes.c_int), ctypes.c_int
 _release = ctypes.pythonapi.PyBuffer_Release
 _release.argtypes, _release.restype = (ctypes.POINTER(_View),), None
-_CALL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)  # lets go of the interpreter's lock
+_CALL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)  # lets go of the interpreter's lock
 
 
 def executable(code: bytes) -> mmap.mmap:
@@ -78,35 +79,45 @@ class Kernel:
         self._begin = struct.pack(f"={8 * lanes}I", *(word for word in kernel.BEGIN for _ in range(lanes)))
         self._words = struct.Struct(f"={8 * lanes}I")
         self._from = struct.Struct(f"={kernel.PARTS * lanes}Q")
-        self._blocks = struct.Struct(f"={kernel.PARTS}Q")
+        self._blocks = struct.Struct(f"={kernel.PARTS * lanes}I")
 
-    def leaf_hashes(self, data: Data, firsts: Sequence[int], length: int) -> list[bytes]:
-        """The leaf hash of each `length` bytes that begin at these places of `data`. Raises ValueError for more of them than there are
-        lanes, or places that are not all in `data`."""
+    def leaf_hashes(self, data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The leaf hash of each [from, to) of `data`. What the longest has more than the shortest is copied, for each. Raises ValueError
+        for more of them than there are lanes, or for what is not in `data`."""
         view = _View()
         _get(data, view, CONTIGUOUS)
         try:
-            if not 0 < len(firsts) <= self.lanes or min(firsts) < 0 or max(firsts) + length > view.length:
-                raise ValueError(f"{len(firsts)} leaves of {length} bytes are not in {view.length} bytes")
-            return self._hashed(memoryview(data), view.address or 0, firsts, length)
+            if not 0 < len(spans) <= self.lanes or not all(0 <= first <= end <= view.length for first, end in spans):
+                raise ValueError(f"{len(spans)} leaves are too many, or not in {view.length} bytes")
+            return self._hashed(memoryview(data), view.address or 0, spans)
         finally:
             _release(view)
 
-    def _hashed(self, data: memoryview, base: int, firsts: Sequence[int], length: int) -> list[bytes]:
-        # The prefix moves a leaf against the blocks: the first is put together apart, and so are the last, with the padding.
-        head = HEAD_BYTES if length >= HEAD_BYTES else 0
-        body, rest = divmod(length - head, kernel.BLOCK_BYTES)
-        zeros = -(len(PREFIX) + length + len(END) + LENGTH.size) % kernel.BLOCK_BYTES
-        padding = END + bytes(zeros) + LENGTH.pack(8 * (len(PREFIX) + length))
-        parts = [b"".join((PREFIX, data[at : at + head], data[at + length - rest : at + length], padding)) for at in firsts]
-        edges, each = b"".join(parts), len(parts[0])
-        edge = ctypes.cast(edges, ctypes.c_void_p).value or 0
-        heads = [edge + each * n for n in range(len(firsts))]
-        tail = kernel.BLOCK_BYTES if head else 0
-        starts = (heads, [base + at + head for at in firsts], [at + tail for at in heads])
-        idle = self.lanes - len(firsts)  # lanes that do what the first one does
-        places = self._from.pack(*(at for row in starts for at in (*row, *(row[0],) * idle)))
+    def _hashed(self, data: memoryview, base: int, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        # The prefix moves a leaf against the blocks: the first is put together apart, and so is the end, with the padding.
+        shortest = min(end - first for first, end in spans)
+        head = HEAD_BYTES if shortest >= HEAD_BYTES else 0
+        body = (shortest - head) // kernel.BLOCK_BYTES
+        common = head + body * kernel.BLOCK_BYTES
+        ends = [_ended(data[first + common : end], len(PREFIX) + end - first, b"" if head else PREFIX) for first, end in spans]
+        blocks = [len(each) // kernel.BLOCK_BYTES for each in ends]
+        stride = max(blocks) * kernel.BLOCK_BYTES
+        edges = b"".join((*(each.ljust(stride, b"\0") for each in ends), *(PREFIX + data[first : first + head] for first, _ in spans)))
+        at = ctypes.cast(ctypes.c_char_p(edges), ctypes.c_void_p).value or 0
+        lanes = range(len(spans))
+        heads = [at + len(ends) * stride + n * kernel.BLOCK_BYTES for n in lanes]
+        idle = self.lanes - len(spans)  # lanes that read what the first one does
+        rows = (heads, [base + first + head for first, _ in spans], [at + n * stride for n in lanes])
+        places = self._from.pack(*(place for row in rows for place in (*row, *(row[0],) * idle)))
+        most = (1 if head else 0, body, max(blocks))
+        counts = self._blocks.pack(*(most[0],) * self.lanes, *(body,) * self.lanes, *blocks, *(0,) * idle)
         state = ctypes.create_string_buffer(self._begin, len(self._begin))
-        self._call(state, TABLE, places, self._blocks.pack(1 if head else 0, body, (each - tail) // kernel.BLOCK_BYTES))
+        self._call(state, TABLE, places, counts, MOST.pack(*most))
         words = self._words.unpack(state)
-        return [HASH.pack(*words[n :: self.lanes]) for n in range(len(firsts))]
+        return [HASH.pack(*words[n :: self.lanes]) for n in lanes]
+
+
+def _ended(rest: memoryview, length: int, before: bytes) -> bytes:
+    """The end of a message of so many bytes, in whole blocks (FIPS 180-4, 5.1.1)."""
+    said = b"".join((before, rest, END))
+    return said + bytes(-(len(said) + LENGTH.size) % kernel.BLOCK_BYTES) + LENGTH.pack(8 * length)

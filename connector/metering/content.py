@@ -227,45 +227,6 @@ class Leaf(Value):
     records: int
 
 
-class Chunks:
-    """Turns a stream of pieces of any size into leaves, without joining them. Counts lines, or events of finite data, if that is the unit
-    of records: as `records_in`."""
-
-    def __init__(self, chunk_bytes: int = CHUNK_BYTES, record_unit: str = "none") -> None:
-        self._chunk_bytes, self._unit = chunk_bytes, record_unit
-        self._begin()
-
-    def _begin(self) -> None:
-        self._hash, self._length = hashlib.sha256(b"\0"), 0  # the prefix of a leaf (RFC 6962, 2.1)
-        self._parts: list[int] = []
-
-    def update(self, piece: bytes | bytearray | memoryview) -> list[Leaf]:
-        """Take up a piece; returns the leaves that it has filled."""
-        full: list[Leaf] = []
-        view, at = memoryview(piece), 0
-        while at < len(view):
-            part = view[at : at + self._chunk_bytes - self._length]
-            self._hash.update(part)
-            self._length += len(part)
-            if self._unit in SEPARATORS:
-                self._parts.append(records_in(bytes(part), self._unit))
-            at += len(part)
-            if self._length == self._chunk_bytes:
-                full += self.seal()
-        return full
-
-    def seal(self) -> list[Leaf]:
-        """The leaf of what is left, if anything is: the end of the data, or the time is up."""
-        if not self._length:
-            return []
-        records = records_of(self._parts, self._unit)
-        if self._unit == "message" and self._parts:
-            records = records << FLAGS | self._parts[0] & BEGINS | self._parts[-1] & ENDS
-        leaf = Leaf(self._hash.digest(), self._length, records)
-        self._begin()
-        return [leaf]
-
-
 def records_in(piece: bytes | bytearray, unit: str, first: int = 0, last: int | None = None) -> int:
     """What the bytes [first, last) of a piece, a whole leaf of finite data, hold of records of a unit: one number, for `records_of`."""
     last = len(piece) if last is None else last

@@ -21,9 +21,11 @@ from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams import mover as module
 from connector.adapters_streams.mover import SpliceMover
 from connector.errors import PeerFailed, SinkFailed
+from connector.lanes import hashing
 from connector.merkle.tree import leaf_hash
 from connector.ports import Detached
 from tests.dataplane.rig import serving, some_bytes
+from tests.lanes.compiled import by_lanes
 
 KIB, MIB = 1024, 1024 * 1024
 CONTENT = some_bytes(5 * MIB + 4321)
@@ -36,11 +38,13 @@ def leaves(content: bytes, chunk_bytes: int = CHUNK) -> list[bytes]:
     return [leaf_hash(content[at : at + chunk_bytes]) for at in range(0, len(content), chunk_bytes)]
 
 
-@pytest.fixture(params=["splice", "pieces"])
+@pytest.fixture(params=["splice", "pieces", "lanes"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways into the file."""
+    """Both ways into the file, and leaves hashed many at a time."""
     if request.param == "pieces":
         monkeypatch.setattr(module, "SPLICES", False)
+    if request.param == "lanes":
+        monkeypatch.setattr(hashing, "HASHING", by_lanes())
     return str(request.param)
 
 
@@ -99,6 +103,33 @@ async def test_the_other_way_round_places_are_the_caller_s_to_say(way: str, into
         await asyncio.gather(*(move.finished for move in moves))
     assert [os.pread(into, MIB, at) for at in (4 * MIB, 0, 2 * MIB)] == [CONTENT[n * MIB : (n + 1) * MIB] for n in range(3)]
     assert [move.hashes for move in moves] == [leaves(CONTENT[n * MIB : (n + 1) * MIB], 256 * KIB) for n in range(3)]
+
+
+async def test_one_bit_that_is_wrong_is_found_in_whichever_lane_it_is(into: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    right = CONTENT[:MIB]
+    expected = leaves(right)
+    async with wired(into, left=len(expected) * MIB) as wire:
+        for wrong in range(len(expected)):
+            move = wire.mover.move(0, MIB, CHUNK)
+            sent = bytearray(right)
+            sent[wrong * CHUNK + 7919 * wrong % CHUNK] ^= 1 << wrong % 8
+            await asyncio.gather(wire.send(bytes(sent)), move.finished)
+            assert [n for n, found in enumerate(move.hashes) if found != expected[n]] == [wrong]
+
+
+async def test_who_sends_too_little_for_all_lanes_is_not_waited_for(into: int, monkeypatch: pytest.MonkeyPatch):
+    """A provider that waits for a receipt sends nothing before it, and one on a slow line seldom stops: both are hashed as they come."""
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    async with wired(into) as wire:
+        move = wire.mover.move(0, len(CONTENT), CHUNK)
+        for at in range(0, 4 * CHUNK, CHUNK // 4):
+            await wire.send(CONTENT[at : at + CHUNK // 4])
+            for _ in range(5000):
+                if len(move.hashes) == (at + CHUNK // 4) // CHUNK:
+                    break
+                await asyncio.sleep(0.001)
+        assert move.hashes == leaves(CONTENT)[:4]
 
 
 async def test_line_feeds_are_counted_leaf_by_leaf_if_they_are_asked_for(way: str, into: int):

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from connector.dataplane.index import HASHES_AT, HEADER_AT, TILE_HASHES, Damaged, Log, Writing
 from connector.errors import SinkFailed
+from connector.lanes import hashing
 from connector.merkle.tree import HASH_BYTES, inclusion, leaf_hash, node_hash, nodes_of, root_of, verify_inclusion
 from connector.metering.content import CHUNK_BYTES, Header, Leaf, records_of, write_etag
 from tests.dataplane.rig import some_bytes
+from tests.lanes.compiled import by_lanes
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 NAME = "one.log"
@@ -36,8 +38,16 @@ def written(folder: Path, content: bytes, piece_bytes: int = 1 << 20, *, counts:
         return writing.finish(NAME, KEY, header, sha256)
 
 
-@pytest.mark.parametrize("size_bytes", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 1_000_003])
-@pytest.mark.parametrize("piece_bytes", [99_991, 1 << 20])
+@pytest.fixture(params=["hashlib", "lanes"])
+def _by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves hashed one by one, and many at a time."""
+    if request.param == "lanes":
+        monkeypatch.setattr(hashing, "HASHING", by_lanes())
+
+
+@pytest.mark.usefixtures("_by")
+@pytest.mark.parametrize("size_bytes", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 1_000_003, 4_500_007])
+@pytest.mark.parametrize("piece_bytes", [99_991, 1 << 20, 5 << 20])
 def test_root_and_leaves_are_those_of_rfc_6962_however_the_data_came(tmp_path: Path, size_bytes: int, piece_bytes: int):
     content = some_bytes(size_bytes)
     log, leaves = written(tmp_path, content, piece_bytes), leaves_of(content)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from connector.errors import PeerFailed, SinkFailed
-from connector.intake.legs import Cut, Moved, Pieces, Window, leaf_hashes, leg
+from connector.intake.legs import Cut, Moved, Pieces, Window, leg
+from connector.merkle.tree import leaf_hash
 from connector.ports import Detached
 from connector.ports.sinks import Move
 from tests.contracts.memory_sinks import MemorySinks
@@ -17,7 +18,7 @@ KIB = 1024
 CHUNK = 64 * KIB
 CONTENT = some_bytes(40 * CHUNK + 321)
 CHUNKS = [memoryview(CONTENT)[at : at + CHUNK] for at in range(0, len(CONTENT), CHUNK)]
-HASHES = leaf_hashes(CHUNKS)
+HASHES = [leaf_hash(chunk) for chunk in CHUNKS]
 
 pytestmark = pytest.mark.asyncio
 
@@ -71,7 +72,7 @@ async def test_a_leaf_that_is_wrong_is_told_and_not_written():
     window = going.take(1, HASHES[:10], 0, 10 * CHUNK)
     await window.move.finished
     assert window.look() == [(1, 4), (5, 11)]
-    assert window.wrong == {4: leaf_hashes([memoryview(wrong)[3 * CHUNK : 4 * CHUNK]])[0]}
+    assert window.wrong == {4: leaf_hash(wrong[3 * CHUNK : 4 * CHUNK])}
     assert held(sinks)[3 * CHUNK : 4 * CHUNK] == bytes(CHUNK)
     await going.close()
 
@@ -129,7 +130,7 @@ async def test_lines_are_counted_if_they_are_wanted():
     sinks = MemorySinks()
     chunks = [memoryview(text)[at : at + CHUNK] for at in range(0, len(text), CHUNK)]
     going = await opened(sinks, text, unit="line")
-    window = going.take(1, leaf_hashes(chunks), 0, len(text))
+    window = going.take(1, [leaf_hash(chunk) for chunk in chunks], 0, len(text))
     await window.move.finished
     assert window.move.records == [bytes(chunk).count(b"\n") for chunk in chunks]
     await going.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connector.lanes import hashing, kernel
+from connector.lanes.hashing import LeafHashing
 from connector.lanes.machine import Kernel
 
 ROOT = Path(__file__).parents[2]
@@ -26,3 +27,13 @@ def kernel_of(lanes: int) -> Kernel:
     if platform.machine() != "x86_64":
         pytest.skip("the kernel is for x86 processors")
     return Kernel(code_of(lanes), lanes)
+
+
+@cache
+def by_lanes() -> LeafHashing:
+    """What hashes sixteen at a time wherever three are at hand."""
+    found = LeafHashing(lambda: kernel_of(16), 0, lambda _: 3)
+    found.leaf_hashes(b"", [(0, 0)])
+    assert found.settled.wait(50)
+    assert found.together(3) == 16
+    return found

@@ -47,9 +47,9 @@ class Told:
     def __init__(self) -> None:
         self.counts: list[int] = []
 
-    def leaf_hashes(self, data: Data, firsts: Sequence[int], length: int) -> list[bytes]:
-        self.counts.append(len(firsts))
-        return [leaf_hash(data[first : first + length]) for first in firsts]
+    def leaf_hashes(self, data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        self.counts.append(len(spans))
+        return [leaf_hash(data[first:end]) for first, end in spans]
 
 
 @settings(max_examples=50)
@@ -71,13 +71,25 @@ def test_lanes_take_groups_for_which_they_are_faster(count: int, taken: list[int
     assert told.counts == taken
 
 
-def test_small_leaves_and_a_last_one_that_is_shorter_go_to_hashlib():
+@pytest.mark.parametrize(
+    ("lengths", "taken"),
+    [
+        ([4096] * 4 + [100], [4]),
+        ([1000] * 16, []),
+        ([5000, 4900, 4800], []),
+        ([5000, 4900, 4800, 4700], [4]),
+        ([4096] * 15 + [16_384] * 3, [16]),
+    ],
+    ids=["a short one", "small ones", "too few", "of several lengths", "the long ones first"],
+)
+def test_leaves_of_several_lengths_go_together_where_that_is_faster(lengths: list[int], taken: list[int]):
+    """Lanes are busy for as long as the longest: here that has to be a third of all at most."""
     told = Told()
     ours = settled(lambda: told)  # type: ignore[arg-type,return-value]
     told.counts.clear()
-    ours.leaf_hashes(LONG, spans_of(4 * 4096 + 100, 4096))
-    ours.leaf_hashes(LONG, spans_of(16_000, 1000))
-    assert told.counts == [4]
+    ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
+    ours.leaf_hashes(LONG, [(end - length, end) for end, length in zip(ends, lengths, strict=True)])
+    assert told.counts == taken
 
 
 def test_nobody_waits_for_a_kernel_and_one_is_made_once_it_is_worth_it():
@@ -94,22 +106,22 @@ def test_nobody_waits_for_a_kernel_and_one_is_made_once_it_is_worth_it():
     assert not asked
     for _ in range(20):
         assert ours.leaf_hashes(LONG, [(0, 5000)] * 4) == [leaf_hash(LONG[:5000])] * 4
-    assert ours.lanes == 1
+    assert ours.together(16) == 1
     go.set()
     assert ours.settled.wait(WAIT_SECONDS)
-    assert (len(asked), ours.lanes) == (1, 16)
+    assert (len(asked), ours.together(16), ours.together(3), ours.together(2)) == (1, 16, 16, 1)
 
 
 @pytest.mark.parametrize("lane", [0, 7, 15])
 def test_a_kernel_that_is_wrong_in_one_lane_is_found_and_never_used(lane: int, said: Callable[[], dict[str, object]]):
     class Wrong(Told):
-        def leaf_hashes(self, data: Data, firsts: Sequence[int], length: int) -> list[bytes]:
-            found = super().leaf_hashes(data, firsts, length)
-            if length == 118:
+        def leaf_hashes(self, data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+            found = super().leaf_hashes(data, spans)
+            if spans[0] == (0, 118):
                 found[lane] = found[lane - 1]
             return found
 
-    assert settled(Wrong).lanes == 1  # type: ignore[arg-type]
+    assert settled(Wrong).together(16) == 1  # type: ignore[arg-type]
     assert said()["reason"] == "the kernel has hashed 118 bytes wrongly"
 
 
@@ -129,7 +141,7 @@ def test_the_reason_why_there_is_none_is_logged_once(error: Exception, said: Cal
 
 def test_a_defect_is_an_error_in_the_log_and_hashlib_goes_on(said: Callable[[], dict[str, object]]):
     ours = settled(refusing(KeyError("what")))
-    assert (ours.lanes, said()["level"]) == (1, "error")
+    assert (ours.together(16), said()["level"]) == (1, "error")
     assert "KeyError" in str(said()["exception"])
 
 

@@ -16,29 +16,29 @@ from tests.lanes.compiled import kernel_of
 ROOT = Path(__file__).parents[2]
 DATA = b"".join(hashlib.sha512(n.to_bytes(2, "big")).digest() for n in range(256))  # 16 KiB without any repetition
 LENGTHS = st.sampled_from([0, 1, 54, 55, 56, 62, 63, 64, 65, 118, 119, 126, 127, 128, 4096]) | st.integers(0, 2000)
-PLACES = st.lists(st.integers(0, len(DATA) - 4096), min_size=1, max_size=16)
+SPANS = st.lists(st.tuples(st.integers(0, len(DATA) - 4096), LENGTHS), min_size=1, max_size=16)
 KINDS = [bytes, bytearray, memoryview, lambda data: memoryview(b"..." + data)[3:]]
 
 
 @pytest.mark.parametrize("lanes", [8, 16])
-@settings(max_examples=60)
-@given(length=LENGTHS, firsts=PLACES, kind=st.sampled_from(KINDS))
-@example(length=63, firsts=list(range(16)), kind=bytes)
-@example(length=0, firsts=[0], kind=bytes)
-def test_it_is_hashlib(lanes: int, length: int, firsts: list[int], kind: type[bytes]):
-    some = firsts[:lanes]
-    assert kernel_of(lanes).leaf_hashes(kind(DATA), some, length) == [leaf_hash(DATA[at : at + length]) for at in some]
+@settings(max_examples=100)
+@given(leaves=SPANS, alike=st.none() | LENGTHS, kind=st.sampled_from(KINDS))
+@example(leaves=[(n, 0) for n in range(16)], alike=63, kind=bytes)
+@example(leaves=[(0, 0)], alike=0, kind=bytes)
+def test_it_is_hashlib(lanes: int, leaves: list[tuple[int, int]], alike: int | None, kind: type[bytes]):
+    spans = [(first, first + (length if alike is None else alike)) for first, length in leaves[:lanes]]
+    assert kernel_of(lanes).leaf_hashes(kind(DATA), spans) == [leaf_hash(DATA[first:end]) for first, end in spans]
 
 
-@pytest.mark.parametrize(("firsts", "length"), [([], 1), ([0] * 17, 1), ([-1], 1), ([len(DATA)], 1), ([0, 1], len(DATA))])
-def test_no_byte_outside_of_the_data_is_read(firsts: list[int], length: int):
-    with pytest.raises(ValueError, match="are not in"):
-        kernel_of(16).leaf_hashes(DATA, firsts, length)
+@pytest.mark.parametrize("spans", [[], [(0, 1)] * 17, [(-1, 1)], [(1, 0)], [(0, 1), (1, len(DATA) + 1)]])
+def test_no_byte_outside_of_the_data_is_read(spans: list[tuple[int, int]]):
+    with pytest.raises(ValueError, match="not in"):
+        kernel_of(16).leaf_hashes(DATA, spans)
 
 
 def test_data_may_be_let_go_of_afterwards():
     data = bytearray(DATA)
-    kernel_of(16).leaf_hashes(data, [0], 100)
+    kernel_of(16).leaf_hashes(data, [(0, 100)])
     data.clear()  # raises BufferError while anybody has a hold of it
 
 

@@ -1,5 +1,4 @@
 import hashlib
-from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -9,16 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import MeterRefused
-from connector.merkle.tree import leaf_hash
 from connector.metering.content import (
     CHUNK_BYTES,
     CHUNKS_BYTES,
     SIZE_MAX,
-    Chunks,
     Header,
     Known,
     Layout,
-    Leaf,
     Sealed,
     digest_of,
     digest_of_json,
@@ -178,29 +174,12 @@ def test_leaves_that_are_not_there_are_not_measured():
         Sealed().measure(((1, 2),))
 
 
-@given(st.binary(max_size=3 * CHUNK), st.lists(st.integers(0, 2 * CHUNK), max_size=5), st.sampled_from([bytes, bytearray, memoryview]))
-def test_chunks_hash_as_leaves_however_the_pieces_come(data: bytes, cuts: list[int], form: Any):
-    chunks = Chunks(CHUNK, "line")
-    places = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
-    leaves = [leaf for a, b in pairwise(places) for leaf in chunks.update(form(data[a:b]))] + chunks.seal()
-    parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
-    assert leaves == [Leaf(leaf_hash(part), len(part), part.count(b"\n")) for part in parts]
-    assert chunks.seal() == []
-
-
-def test_a_log_seals_early():
-    chunks = Chunks(CHUNK, "line")
-    assert chunks.update(b"one\n") == []
-    assert chunks.seal() == [Leaf(leaf_hash(b"one\n"), 4, 1)]
-    assert chunks.update(b"x" * CHUNK) == [Leaf(leaf_hash(b"x" * CHUNK), CHUNK, 0)]
-
-
 EVENTS = st.lists(st.sampled_from([b"data: a\n\n", b"data\n\n", b"id: 1\ndata: bc\n\n", b"data:d\ndata:e\n\n"]), max_size=30).map(b"".join)
 
 
-@given(EVENTS, st.integers(1, 7), st.lists(st.integers(0, 20), max_size=4), st.data())
+@given(EVENTS, st.integers(1, 7), st.data())
 def test_events_end_in_leaves_that_follow_each_other_also_where_their_two_line_feeds_lie_in_two(
-    content: bytes, size: int, cuts: list[int], data: st.DataObject
+    content: bytes, size: int, data: st.DataObject
 ):
     leaves = [content[at : at + size] for at in range(0, len(content), size)]
     found = [records_in(leaf, "message") for leaf in leaves]
@@ -208,11 +187,6 @@ def test_events_end_in_leaves_that_follow_each_other_also_where_their_two_line_f
     last = data.draw(st.integers(first, len(leaves)))
     assert records_of(found[first:last], "message") == content[first * size : last * size].count(b"\n\n")
     assert records_of(found, "message") == content.count(b"\n\n")
-    for leaf in leaves:  # however it comes
-        places = sorted({0, *(min(cut, len(leaf)) for cut in cuts), len(leaf)})
-        chunks = Chunks(CHUNK, "message")
-        assert [each for a, b in pairwise(places) for each in chunks.update(leaf[a:b])] == []
-        assert [each.records for each in chunks.seal()] == [records_in(leaf, "message")]
 
 
 def test_of_other_data_nothing_is_counted():
