@@ -26,7 +26,7 @@ MADV_COLLAPSE = 25  # madvise(2), from Linux 6.1 on
 
 def settle() -> None:
     """Look for garbage once among what the start has made, and seldom from now on. What was imported is not looked through
-    (`cli_run.serving.loading`): that takes a tenth of the start, and finds some 200 kB."""
+    (`cli_run.serving.loading`): that takes a tenth of the start, and finds 400 kB."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)

@@ -60,8 +60,9 @@ def inside(settings: Settings, spoken: Set[str]) -> tuple[str, ...]:
 def loading() -> Iterator[None]:
     """For the imports of a process that has just begun: most of its start is theirs.
 
-    What is imported stays, and looking for garbage among it again and again takes a tenth of a start, and even once as much. And aiohttp makes two TLS contexts as it is imported, into each of which it reads all authorities of the system, which takes
-    another tenth: nobody here dials with them (`adapters_streams.dialled.client_tls`), and without authorities they believe nobody.
+    What is imported stays, and looking for garbage among it again and again takes a tenth of a start, and once more as much. And aiohttp
+    makes two TLS contexts as it is imported, into each of which it reads all authorities of the system, which takes another tenth: nobody
+    here dials with them (`adapters_streams.dialled.client_tls`), and without authorities they believe nobody.
     """
     import ssl  # not for those who only ask for help
 
