@@ -8,6 +8,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from connector.lanes import hashing
+
 # No deadline: on shared cores the time of one example says nothing. In CI the search is the same each time, so that red
 # means that the change is at fault; at a developer's desk it looks for something new, and prints how to see it again.
 settings.register_profile("desk", deadline=None, print_blob=True)
@@ -21,6 +23,9 @@ SLOW_SECONDS = 300
 # No test believes an authority of the public web, and to read all of them takes each connector that starts, and each interpreter that
 # imports aiohttp, some 27 ms.
 os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+
+# No test has a kernel compiled by how much others have hashed before it: threads and descriptors are counted.
+hashing.HASHING = hashing.LeafHashing(hashing.made, 1 << 62)  # type: ignore[misc]
 
 # A shell starts what runs in its background with SIGINT ignored, and programs inherit that: those that tests interrupt would not notice.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
