@@ -9,6 +9,7 @@
     │   └── UnknownOffer           no such offer for this participant
     ├── PolicyError                a policy we cannot mean; carries the findings
     ├── InvalidRequest             a call of the management API that cannot be understood
+    │   └── TellsSecret            a text for a peer and for the record that looks like a token or a key
     ├── NotAuthorized              a management call without a valid token
     ├── NotFound                   something the management API was asked for is not there
     ├── Contradiction              a management call against the present state
@@ -104,6 +105,10 @@ class InvalidRequest(ConnectorError):
     def __init__(self, message: str, reasons: tuple[str, ...] = (), pointer: str = "") -> None:
         super().__init__(message, reasons)
         self.pointer = pointer
+
+
+class TellsSecret(InvalidRequest):
+    """A text that goes to a peer and on record for good, and looks like a secret."""
 
 
 class NotAuthorized(ConnectorError):
@@ -245,6 +250,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     UnknownOffer: (400, "unknown-offer"),
     PolicyError: (422, "policy-not-understood"),
     InvalidRequest: (400, "invalid-request"),
+    TellsSecret: (422, "tells-secret"),
     NotAuthorized: (401, "not-authorized"),
     NotFound: (404, "not-found"),
     Contradiction: (409, "contradiction"),

@@ -15,7 +15,8 @@ from connector.control.compose import ours_to_say
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
-from connector.errors import InvalidRequest, WireError
+from connector.errors import InvalidRequest, TellsSecret, WireError
+from connector.evidence.secrecy import tells_secret
 from connector.ports import Participant
 from connector.records import Agreement, Dataset, Evidence, Offer, Outbound, Pull
 
@@ -99,19 +100,30 @@ class Counter(Body):
     policy: dict[str, Any]
 
 
-class Reason(Body):
+class Reasoned(Body, kw_only=True):
+    """What gives a reason, which the peer reads and evidence holds. Raises TellsSecret for one that neither may."""
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if tells_secret(self.reason):
+            text = "the reason looks like a token or a key: the peer would read it, and it would stay on record; say it without that"
+            raise TellsSecret(text, pointer="/reason")
+
+
+class Reason(Reasoned):
     """Body of what an operator does to a process; may be empty."""
 
     reason: str = "ended by an operator"
 
 
-class Settled(Body):
+class Settled(Reasoned):
     """POST /v1/transfers/{pid}/settle-dispute; may be empty."""
 
     reason: str = "settled by an operator"
 
 
-class Released(Body):
+class Released(Reasoned):
     """POST /v1/agreements/{id}/release-credit; may be empty."""
 
     reason: str = "released by an operator"

@@ -11,10 +11,10 @@ import orjson
 from connector.adapters.registry import FILE_BYTES_MAX, SUFFIX, Registry, parse
 from connector.errors import ConnectorError, ProofRefused
 from connector.evidence.case import Trust
-from connector.evidence.compared import compare
 from connector.evidence.identities import pinned
 from connector.evidence.report import Report
 from connector.evidence.verify import verify
+from connector.evidence_told.compared import compare
 from connector.values import Value
 
 

@@ -1,42 +1,65 @@
-"""Whether anything is in a file that must not leave its owner: tokens, secrets, private keys. Pure."""
+"""Whether anything is in a file that must not leave its owner: tokens, secrets, private keys; and whose words it is in. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
 
-from connector.evidence.case import Case
+from connector.evidence.case import Case, Ledgers
 from connector.evidence.members import OBJECTS, Member
+from connector.evidence.secrecy import RECEIVED, own_secrets, secrets_in
 
-TOKEN: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|\b[Bb]earer\s+[A-Za-z0-9._~+/-]{8,}")
-KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
-NAMES: Final = frozenset(
-    {
-        "authorization", "token", "access_token", "accesstoken", "refresh_token", "refreshtoken", "secret", "client_secret", "password",
-        "passphrase", "credential", "cookie", "set-cookie",
-    }
-)  # fmt: skip
-REASONS: Final = "/detail/reasons/"  # what a peer gave for a reason, in the fact of its message
-RECEIVED: Final = "message-received"  # (`connector.telemetry`, which a verifier does without)
-TYPES: Final = ("OKP", "EC", "RSA", "oct")
+TERMS: Final = {"agreement": "/document/", "negotiation": "/terms/", "decision": "/document/"}  # what both have agreed on, or talked about
+OURS: Final = "/document/facts/"  # in a decision, what its maker knew
 
 
-def check(case: Case) -> None:
+def check(case: Case, found: Ledgers) -> None:
     """Look at every text of every member but what is signed, the kinds of which are known, each with nothing but its own claims. What a
-    peer gave for a reason may look like anything: it accuses the peer, which could spoil a file else."""
+    peer gave may look like anything, and so may terms, which it has written or accepted: it accuses the peer, which could spoil a file
+    else."""
+    theirs = _words(case, found)
     for kind, members in case.members.items():
         for member in members:
             parsed = {name: _parsed(member.value[name]) for name in ("body", "detail")} if kind == "entry" else {}
-            for pointer, code in _found(member.value, "", skip=kind in (*OBJECTS, "attestation")):
+            for pointer, code in secrets_in(member.value, signed=kind in (*OBJECTS, "attestation")):
                 if parsed.get(pointer[1:]) is None:  # else the same is found where it stands
-                    _say(case, member, pointer, code, theirs=pointer == "/reason" and member.value.get("closedBy") == "peer")
-            came = isinstance(body := parsed.get("body"), dict) and body.get("what") == RECEIVED
-            for name, said in parsed.items():
-                for pointer, code in _found(said, f"/{name}"):
-                    _say(case, member, pointer, code, theirs=came and pointer.startswith(REASONS))
+                    _say(case, member, pointer, code, theirs=_is_theirs(case, theirs, member, pointer))
+            if kind == "entry":
+                _entry(case, member, parsed["body"], parsed["detail"])
+
+
+def _entry(case: Case, member: Member, body: Any, detail: Any) -> None:
+    for pointer, code in secrets_in(body, "/body"):
+        case.fault(code, member, pointer)
+    what = body.get("what") if isinstance(body, dict) else None
+    own = own_secrets(what, detail, at_provider=case.exporter == case.provider)
+    for pointer, code in secrets_in(detail):
+        _say(case, member, f"/detail{pointer}", code, theirs=(pointer, code) not in own)
+
+
+def _words(case: Case, found: Ledgers) -> set[object]:
+    """The texts that the counterparty has chosen and the exporter goes by: its pids, the reasons for which it has stopped a transfer, and
+    what a provider names."""
+    agreed, pid = case.agreement.value, "consumerPid" if case.exporter == case.provider else "providerPid"
+    named = {agreed["id"], agreed["dataset"]} if case.exporter == case.consumer else set()
+    pids = {member.value[pid] for member in (*case.of("negotiation"), *case.of("transfer"))}
+    return named | pids | {fact.code for facts in found.facts.values() for fact in facts if fact.what == RECEIVED}
+
+
+def _is_theirs(case: Case, theirs: set[object], member: Member, pointer: str) -> bool:
+    said, kind = member.value, member.kind
+    if pointer.count("/") == 1 and said.get(pointer[1:]) in theirs:
+        return True
+    if kind == "agreement" and pointer == "/reason":
+        return bool(said["closedBy"] == "peer")
+    if kind == "checkpoint":
+        return bool(said["of"] == case.counterparty)
+    if kind == "identity":
+        return bool(said["id"] == case.counterparty)
+    if kind == "invoice":
+        return case.exporter == case.consumer  # of names that its provider has chosen
+    return kind in TERMS and pointer.startswith(TERMS[kind]) and not pointer.startswith(OURS)
 
 
 def _say(case: Case, member: Member, pointer: str, code: str, *, theirs: bool) -> None:
@@ -51,25 +74,3 @@ def _parsed(text: str | None) -> Any:
         return orjson.loads(text) if text else None
     except orjson.JSONDecodeError:
         return None  # as a text it was looked at with its member
-
-
-def _found(value: Any, pointer: str, *, skip: bool = False) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        if TOKEN.search(value):
-            yield pointer, "secret-token"
-        if KEY.search(value):
-            yield pointer, "secret-key"
-    elif isinstance(value, dict):
-        if value.get("kty") in TYPES and ("d" in value or "k" in value):
-            yield pointer, "secret-key"
-        for name, each in value.items():
-            at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-            if TOKEN.search(name):
-                yield at, "secret-token"
-            if name.lower() in NAMES:
-                yield at, "secret-name"
-            if not (skip and name == "jws"):
-                yield from _found(each, at)
-    elif isinstance(value, list):
-        for number, each in enumerate(value):
-            yield from _found(each, f"{pointer}/{number}")

@@ -258,7 +258,7 @@ def _said(told: Told) -> Iterator[str]:
         yield f"Counted by the provider alone: {told.alone} bytes."
     if told.invoice is not None:
         yield f"Owed: {told.invoice[0]} {told.invoice[1]} (invoice {told.invoice[2]})."
-    erased = f"; the details of {told.erased} were erased, which the entries outlive" if told.erased else ""
+    erased = f"; the details of {told.erased} were erased or kept back, which the entries outlive" if told.erased else ""
     yield f"On record: {told.entries} entries of the exporter's ledger, each at its place in the signed log{erased}."
     for log, size, last in told.through:
         where = f"; the last of this agreement is entry {last}" if last is not None else ""

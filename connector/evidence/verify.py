@@ -49,7 +49,7 @@ def verify(data: bytes, trust: Trust | None = None, profiles: Sequence[Profile] 
     invoices.check(case, signed)
     logs = ledgers.check(case, signed)
     held.check(case, logs, signed)
-    private.check(case)
+    private.check(case, logs)
     _strangers(case, logs)
     _counted(case, logs)
     attested = _attested(case, body)

@@ -19,6 +19,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Busy, NotFound, ProofRefused
 from connector.evidence.bundle import Bundle, Counting
+from connector.evidence.secrecy import own_secrets, tells_secret
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
 from connector.ledger.reading import read_entry
@@ -175,7 +176,8 @@ class Exports:
         attest = self._book.attesting(at)
         for line in self._head(bundle, told, ledger, at):
             yield line
-        writing = _Writing(bundle, ledger, self._identity.own.id)
+        own = self._identity.own.id
+        writing = _Writing(bundle, ledger, own, at_provider=told.agreement.provider == own)
         for row in ledger.ours_seen:
             async for line in writing.continued(row.note):
                 yield line
@@ -220,8 +222,8 @@ class Exports:
 class _Writing:
     """The entries of a file, with the objects that they are, each once. `written` are the digests of these."""
 
-    def __init__(self, bundle: Bundle, ledger: _Ledger, own: str) -> None:
-        self._bundle, self._ledger, self._own = bundle, ledger, own
+    def __init__(self, bundle: Bundle, ledger: _Ledger, own: str, *, at_provider: bool) -> None:
+        self._bundle, self._ledger, self._own, self._at_provider = bundle, ledger, own, at_provider
         self._proven = {(log.origin, size) for log, _, size in ledger.logs.values()}
         self.written: set[bytes] = set()
 
@@ -238,6 +240,7 @@ class _Writing:
                 async for line in self.continued(shown):
                     yield line
         proof = await self._ledger.proving.inclusion(log, entry.index, size)
+        shown = kind is not None or not self._tells_secret(text, entry.detail)
         yield self._bundle.add(
             "entry",
             {
@@ -247,8 +250,8 @@ class _Writing:
                 "pid": pid,
                 "body": text if kind is None else None,
                 "jws": None if kind is None else write_bytes(digest(text)),
-                "detail": None if entry.detail is None else entry.detail.decode(),
-                "salt": None if entry.salt is None else entry.salt.hex(),
+                "detail": entry.detail.decode() if entry.detail is not None and shown else None,
+                "salt": entry.salt.hex() if entry.salt is not None and shown else None,
                 "proof": _hashes(proof),
             },
         )
@@ -264,6 +267,12 @@ class _Writing:
         yield from self.object("receipt", transfer, each.receipt)
         if each.ack:
             yield from self.object("ack", transfer, each.ack)
+
+    def _tells_secret(self, body: str, detail: bytes | None) -> bool:
+        """Whether words of our own in the detail of a fact look like a secret, from before they were refused: it is kept back, as if it
+        were erased. What a peer gave stays, and accuses it."""
+        said = orjson.loads(detail) if detail else None
+        return bool(own_secrets(orjson.loads(body)["what"], said, at_provider=self._at_provider))
 
     def _genuine(self, note: str | None) -> str | None:
         """What the other side shows as a checkpoint of ours, if we have signed it: it may say anything, and a file proves what we said."""
@@ -333,7 +342,7 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
         "ends": agreement.ends,
         "closed": agreement.closed,
         "closedBy": agreement.closed_by,
-        "reason": agreement.reason or None,
+        "reason": None if agreement.closed_by == "us" and tells_secret(agreement.reason) else agreement.reason or None,
         "performed": [dict(act) for act in agreement.performed],
     }
 

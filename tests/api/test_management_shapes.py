@@ -13,7 +13,7 @@ from connector.api import management_shapes as shapes
 from connector.client import views
 from connector.dsp.exchange import INITIAL, Process
 from connector.dsp.messages import Kind, Move, Role
-from connector.errors import InvalidRequest
+from connector.errors import InvalidRequest, TellsSecret, answer_to
 from connector.ports import Participant
 from connector.records import Agreement, Evidence, Outbound, Pull
 from connector.values import replace
@@ -35,6 +35,15 @@ def test_an_empty_purpose_is_a_mistake_that_says_what_would_be_right(shape: type
         with pytest.raises(InvalidRequest, match="leave it out") as refused:
             shapes.decode(orjson.dumps(body), shape)
         assert refused.value.pointer == "/purposes/1"
+
+
+@pytest.mark.parametrize("shape", [shapes.Reason, shapes.Settled, shapes.Released])
+def test_a_reason_that_looks_like_a_token_is_refused_and_not_repeated(shape: type[Any]):
+    for secret in ("we gave Bearer 0123456789abcdef", "eyJhbGciOiJFZERTQSJ9.eyJhIjoxfQ12.c2ln", "-----BEGIN PRIVATE KEY-----"):
+        with pytest.raises(TellsSecret, match="say it without that") as refused:
+            shapes.decode(orjson.dumps({"reason": secret}), shape)
+        assert (refused.value.pointer, answer_to(refused.value)) == ("/reason", (422, "tells-secret"))
+        assert secret not in str(refused.value)
 
 
 def test_a_body_is_read_with_its_defaults():

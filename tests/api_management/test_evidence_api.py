@@ -23,12 +23,12 @@ from connector.adapters import keys
 from connector.api_management import evidence_api
 from connector.dsp.messages import Kind
 from connector.evidence.bundle import Attestation
-from connector.evidence.compared import compare
 from connector.evidence.identities import pinned
 from connector.evidence.members import OBJECTS
 from connector.evidence.report import Told
 from connector.evidence.sealed import sealed
 from connector.evidence.verify import verify
+from connector.evidence_told.compared import compare
 from connector.merkle.tree import leaf_hash
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest

@@ -20,8 +20,8 @@ from connector.control_billing.closings import Closings, Heard
 from connector.control_billing.statements import Means
 from connector.dsp.messages import Kind
 from connector.errors import MeterRefused, PeerFailed, PeerRefused, TooMany, Unauthenticated
-from connector.evidence.compared import compare
 from connector.evidence.verify import verify
+from connector.evidence_told.compared import compare
 from connector.metering.closing import LATE_SECONDS, Closing, ClosingAck, instant_of
 from connector.metering.codes import CODES
 from connector.metering.content import write_bytes

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.dsp.messages import Move
 from connector.evidence.verify import verify
-from tests.evidence.rig import SOUND, Story, fact
+from tests.evidence.rig import DOCUMENT, SOUND, Story, fact
 from tests.evidence.rig import TRANSFER as PID
 
 SECRETS: list[tuple[Any, str]] = [
@@ -44,6 +45,39 @@ def test_a_peer_whose_reason_looks_like_a_token_is_accused_and_spoils_no_file():
     draft = Story(extra=((said, {}),)).draft()
     draft.one("entry", -2)["body"] = "[]"
     assert {"entry-json", "secret-token"} <= draft.codes()
+
+
+TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJhIjoxfQ12.c2lnbmF0dXJl"
+
+
+def test_what_a_peer_names_or_has_agreed_on_accuses_it_and_spoils_no_file():
+    terms = DOCUMENT | {"permission": [*DOCUMENT["permission"], {"action": "use", "target": TOKEN}]}
+    ended = fact("message-received", PID, Move.TRANSFER_TERMINATION, state="TERMINATED", code=TOKEN, reasons=["no"])
+    asked = fact("leg-signed", PID, state=None, request={"target": TOKEN})
+    for draft, place in (
+        (Story(document=terms, invoice=False).draft(), None),
+        (Story(extra=((asked, {}),)).draft(), None),
+        (Story(extra=((ended, {}),)).draft(), ("transfer", {"code": TOKEN, "state": "TERMINATED"})),
+    ):
+        if place is not None:
+            draft.one(place[0]).update(place[1])
+        report = verify(draft.data)
+        assert {(each.code, each.accuses) for each in report.findings} == {("secret-token", True)}, report.findings
+    for kind, name in (("transfer", "consumerPid"), ("negotiation", "consumerPid"), ("negotiation", "terms")):
+        draft = SOUND.copy()
+        draft.one(kind)[name] = {"@id": "urn:uuid:offer", "says": TOKEN} if name == "terms" else TOKEN
+        assert ("secret-token", True) in {(each.code, each.accuses) for each in verify(draft.data).findings}
+        assert ("secret-token", False) not in {(each.code, each.accuses) for each in verify(draft.data).findings}
+
+
+def test_the_same_in_the_words_of_the_exporter_is_its_fault():
+    said = fact("message-sent", PID, Move.TRANSFER_TERMINATION, state="TERMINATED", code=TOKEN)
+    drafts = [Story(extra=((said, {}),)).draft(), SOUND.copy(), SOUND.copy(), SOUND.copy()]
+    drafts[1].one("transfer")["code"] = TOKEN
+    drafts[2].one("decision")["document"]["facts"] = [TOKEN]
+    drafts[3].one("identity")["name"] = TOKEN
+    for draft in drafts:
+        assert ("secret-token", False) in {(each.code, each.accuses) for each in verify(draft.data).findings}
 
 
 @given(

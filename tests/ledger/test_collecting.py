@@ -12,9 +12,9 @@ from connector.adapters.sqlite import SqliteStore
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Busy, NotFound
-from connector.evidence.compared import compare
 from connector.evidence.report import Report
 from connector.evidence.verify import verify
+from connector.evidence_told.compared import compare
 from connector.ledger import collecting
 from connector.ledger.collecting import Exports, kind_of
 from connector.merkle import checkpoints, notes
@@ -199,6 +199,27 @@ async def test_a_transfer_whose_process_is_swept_is_known_from_its_account():
         await site.journal.commit(Changes(saves=(process, foreign)))
         transfers = [each for each in map(orjson.loads, (await export(site)).splitlines()) if each.get("kind") == "transfer"]
         assert [(each["pid"], each["state"]) for each in transfers] == [(PID, "STARTED")]
+
+
+@pytest.mark.asyncio
+async def test_an_own_reason_on_record_that_looks_like_a_token_is_kept_back_and_one_of_the_peer_accuses_it():
+    """It was given before such reasons were refused."""
+    secret = "Bearer 0123456789abcdef"
+    async with Site(OWN) as site:
+        now = site.clock.now()
+        said = {"agreement": ID, "reasons": [secret]}
+        closed = Evidence("agreement-closed", Kind.NEGOTIATION, NEGOTIATION, PEER, None, now, detail=said)
+        agreement = replace(AGREEMENT, closed=now, closed_by="us", reason=secret)
+        assert isinstance(await site.journal.commit(Changes(saves=(agreement,), evidence=(closed,))), tuple)
+        data = await export(site)
+        report = verify(data)
+        assert report.sound, report.findings
+        assert secret.encode() not in data
+        assert any("the details of 1 were erased or kept back" in line for line in report.verdict())
+        theirs = replace(closed, what="message-received", detail={"reasons": [secret]})
+        assert isinstance(await site.journal.commit(Changes(evidence=(theirs,))), tuple)
+        report = verify(await export(site))
+        assert [(each.code, each.accuses) for each in report.findings] == [("secret-token", True)]
 
 
 @pytest.mark.asyncio

@@ -17,8 +17,8 @@ import trustme
 
 from connector.client.management import ManagementClient
 from connector.client.views import AgreementUsage, Pull, Transfer
-from connector.evidence.compared import compare
 from connector.evidence.verify import verify
+from connector.evidence_told.compared import compare
 from connector.ports import COUNTERSIGNED
 from tests.bench.connectors import LISTENERS
 from tests.dataplane_live import upstream

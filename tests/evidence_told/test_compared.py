@@ -2,9 +2,9 @@
 
 import pytest
 
-from connector.evidence.compared import compare
 from connector.evidence.report import ClosingTold, Process, Told
 from connector.evidence.verify import verify
+from connector.evidence_told.compared import compare
 from connector.metering.counts import Counts
 from connector.values import replace
 from tests.evidence.rig import CONSUMER, LOGS, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact

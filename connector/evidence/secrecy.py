@@ -1,0 +1,57 @@
+"""What looks like a token, a secret or a private key: it is in no evidence file by the words of its exporter. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+TOKEN: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|\b[Bb]earer\s+[A-Za-z0-9._~+/-]{8,}")
+KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+NAMES: Final = frozenset(
+    {
+        "authorization", "token", "access_token", "accesstoken", "refresh_token", "refreshtoken", "secret", "client_secret", "password",
+        "passphrase", "credential", "cookie", "set-cookie",
+    }
+)  # fmt: skip
+TYPES: Final = ("OKP", "EC", "RSA", "oct")
+RECEIVED: Final = "message-received"  # (`connector.telemetry`, which a verifier does without)
+GIVEN: Final = ("/reasons/", "/code")  # in the fact of a message of the peer, what it gave
+ASKED: Final = ("/request/", "/sink/")  # what the consumer has signed, in facts of requests and of answers to them
+ANSWERED: Final = ("/answer/", "/etag", "/content-range")  # what the provider has
+
+
+def secrets_in(value: Any, pointer: str = "", *, signed: bool = False) -> Iterator[tuple[str, str]]:
+    """The place (RFC 6901, below `pointer`) and the code of whatever in a JSON value looks like a secret. The `jws` of a member that is
+    `signed` is no token, though it looks like one."""
+    if isinstance(value, str):
+        if TOKEN.search(value):
+            yield pointer, "secret-token"
+        if KEY.search(value):
+            yield pointer, "secret-key"
+    elif isinstance(value, dict):
+        if value.get("kty") in TYPES and ("d" in value or "k" in value):
+            yield pointer, "secret-key"
+        for name, each in value.items():
+            at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+            if TOKEN.search(name):
+                yield at, "secret-token"
+            if name.lower() in NAMES:
+                yield at, "secret-name"
+            if not (signed and name == "jws"):
+                yield from secrets_in(each, at)
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from secrets_in(each, f"{pointer}/{number}")
+
+
+def own_secrets(what: object, detail: Any, *, at_provider: bool) -> list[tuple[str, str]]:
+    """The same of the detail of a fact `what`, but for the words of the peer that stand in it: a provider has those of the consumer, and
+    the other way round."""
+    theirs = (*(GIVEN if what == RECEIVED else ()), *(ASKED if at_provider else ANSWERED))
+    return [(pointer, code) for pointer, code in secrets_in(detail) if not pointer.startswith(theirs)]
+
+
+def tells_secret(value: Any) -> bool:
+    """Whether anything in a JSON value looks like a secret."""
+    return next(secrets_in(value), None) is not None
