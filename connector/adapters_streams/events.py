@@ -2,7 +2,8 @@
 
 A server is asked for what follows the last id that it gave (`Last-Event-ID`). An event without an id leaves that as it is, so it comes
 again after a cut, though it was delivered and billed. A position is therefore the id and what has come behind it: that is left out if it
-comes again, byte for byte and in the same order. All of it or nothing: where anything differs it is something new, and is delivered.
+comes again, byte for byte and in the same order. All of it or nothing: where anything differs it is something new, and is delivered. What
+may be new is held until that is known; of more than there is room for only hashes are, and the server is asked once more if it was new.
 """
 
 from __future__ import annotations
@@ -64,16 +65,23 @@ def read_place(position: str | None) -> tuple[str | None, Behind]:
     return id, behind
 
 
+class Another(SourceFailed):
+    """What came instead of what had come before is new, and was not held: it has to be asked for again."""
+
+
 class Events:
     """The events of one answer from `position` on. `id` is what the server is asked with, `position` where to go on after the last event
-    that was given; `found` says whether there was one. Raises SourceFailed for a position that is none."""
+    that was given; `found` says whether there was one. `again`: what comes may have come before; not, if that was found to be `Another`.
+    Raises SourceFailed for a position that is none."""
 
-    def __init__(self, position: str | None) -> None:
+    def __init__(self, position: str | None, *, again: bool = True) -> None:
         try:
             self.id, self._behind = read_place(position)
         except ValueError:
             raise SourceFailed("the place to go on after is none of a source of events; begin another transfer") from None
+        self._behind = self._behind if again else NOTHING
         self._again = self._behind.count > 0  # whether all that came may be what has come before
+        self._unheld = False  # too much for the room there is
         self._seen, self._held = NOTHING, bytearray()
         self._rest = b""
         self._begun = self.found = False
@@ -139,14 +147,19 @@ class Events:
     def _hold(self, event: bytes, found: list[bytes]) -> None:
         """Leave out what comes again, once all of it has."""
         self._seen = self._seen.and_then(event)
-        self._held += GAP + event if self._held else event  # not one by one: each of a few bytes would take ten times its room
-        if not self._behind.begins_with(self._seen) or len(self._held) > RECORD_BYTES_MAX:
+        if not self._unheld:
+            self._held += GAP + event if self._held else event  # not one by one: each of a few bytes would take ten times its room
+        if not self._behind.begins_with(self._seen):
             self._let_go(found)
+        elif len(self._held) > RECORD_BYTES_MAX and self._seen.count < self._behind.count:
+            self._unheld, self._held = True, bytearray()
         elif self._seen.count == self._behind.count:
             self._again, self._held = False, bytearray()
 
     def _let_go(self, found: list[bytes]) -> None:
-        """What came is nothing that has come before: from now on it is what came behind the id."""
+        """What came is nothing that has come before: from now on it is what came behind the id. Raises Another."""
+        if self._again and self._unheld:
+            raise Another("the source has sent something else than before behind an event with an id; it is asked for that again")
         if self._again and self._held:
             self._behind = self._seen
             found.append(bytes(self._held))

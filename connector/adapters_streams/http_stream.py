@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import orjson
 
 from connector.adapters.http_source import MEDIA_TYPE, URL_CHARACTERS_MAX
-from connector.adapters_streams.events import Events, demand_room
+from connector.adapters_streams.events import Another, Events, demand_room
 from connector.adapters_streams.http_wire import Wire
 from connector.errors import EgressDenied, InvalidRequest, PeerFailed, SourceFailed
 from connector.ports import Along, Download, Stat
@@ -128,6 +128,7 @@ class HttpStream:
     def __init__(self, address: Mapping[str, Any], get: Get, media_type: str) -> None:
         self._address, self._get, self._media_type = address, get, media_type
         self._seen_id = False
+        self._another: str | None = None  # the position behind which something else came than before
 
     @property
     def waits(self) -> bool:
@@ -158,7 +159,7 @@ class HttpStream:
             if since and position is not None:
                 query[since["parameter"]] = position
         else:
-            cutter = events = Events(position)
+            cutter = events = Events(position, again=position is None or position != self._another)
             if events.id is not None:
                 headers["Last-Event-ID"] = events.id
 
@@ -184,6 +185,9 @@ class HttpStream:
                     yield Records(rest, cutter.position)
                 if isinstance(cutter, Events) and position is None and not cutter.found:
                     raise SourceFailed("the upstream of the source ended its answer before its first event")  # which may have an id
+        except Another:
+            self._another = position
+            raise
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connector.adapters.egress import guard
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams import events
-from connector.adapters_streams.events import Behind, Events, read_place, write_place
+from connector.adapters_streams.events import Another, Behind, Events, read_place, write_place
 from connector.adapters_streams.http_stream import HttpStreams
 from connector.dataplane_live import flow as flows
 from connector.errors import SourceFailed
@@ -115,10 +115,31 @@ def test_of_an_answer_that_is_all_what_is_less_than_came_before_is_new():
     assert read_place(cutter.position) == ("5", Behind().and_then(b"data: a"))
 
 
-def test_no_more_is_held_back_than_a_record_may_have():
+def test_no_more_is_held_back_than_a_record_may_have_and_what_comes_again_beyond_that_is_left_out_too():
     large = b"data: " + b"x" * (RECORD_BYTES_MAX // 40) + b"\n\n"
     _, position = after(None, b"id: 5\n\n", *[large] * 50)
-    assert after(position, *[large] * 41)[0] == large * 41
+    cutter = Events(position)
+    tracemalloc.start()
+    try:
+        assert not any(cutter.take(large) for _ in range(49))
+        assert (cutter.position, tracemalloc.get_traced_memory()[0] < 2 * len(large)) == (position, True)
+    finally:
+        tracemalloc.stop()
+    assert cutter.take(large) == b""
+    assert cutter.take(b"data: new\n\n") == b"data: new\n\n"
+
+
+@pytest.mark.parametrize("other", [[b"data: new\n\n"], [b"id: 6\n\n"], []], ids=["another", "id", "end"])
+def test_what_was_not_held_and_is_new_all_the_same_is_asked_for_again_and_delivered(other: list[bytes], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events, "RECORD_BYTES_MAX", 400)
+    same = [b"data: a\n\n"] * 48
+    _, position = after(None, b"id: 5\ndata: x\n\n", *[b"data: a\n\n"] * 50)
+    cutter = Events(position)
+    with pytest.raises(Another):
+        b"".join([*map(cutter.take, [*same, *other]), cutter.unrepeated()])
+    assert cutter.position == position
+    again = Events(position, again=False)
+    assert b"".join(map(again.take, [*same, *other])) == b"".join([*same, *(each for each in other if b"data" in each)])
 
 
 @asynccontextmanager
@@ -161,6 +182,27 @@ async def test_events_of_which_only_some_have_ids_are_delivered_and_counted_once
                 await flow.checkpoint_after(flow.signed, 1.0)
             assert await flow.spool.read(0, flow.log.end) == whole
             assert asked == [None, "0", "3", "6", "6", "12"]
+    await peer.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_new_behind_an_id_and_not_held_is_delivered_at_the_next_answer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events, "RECORD_BYTES_MAX", 400)
+    _, position = after(None, b"id: 0\ndata: 0\n\n", *[b"data: a\n\n"] * 60)
+
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(body=b"data: a\n\n" * 50 + b"id: 1\ndata: b\n\n", content_type="text/event-stream")
+
+    app, peer = web.Application(), HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]))
+    app.router.add_get("/", handle)
+    async with serving(app) as port:
+        address = {"type": "http-stream", "url": f"http://127.0.0.1:{port}/", "media_type": "text/event-stream"}
+        source = await HttpStreams(peer, {}.get).open(address)
+        with pytest.raises(SourceFailed, match="again"):
+            assert [each async for each in source.follow(position) if each.data] == []
+        found = [each async for each in source.follow(position) if each.data]
+        assert b"".join(each.data for each in found) == b"data: a\n\n" * 50 + b"id: 1\ndata: b\n\n"
+        assert found[-1].position == "1"
     await peer.close()
 
 
