@@ -126,9 +126,9 @@ class LiveApi:
         at = flow.log.etag, span.first
         meter = self._meters.meter(permit, span.length, flow.log.media_type, account.calls, at) if permit.tallies else None
 
-        async def before_end() -> None:
+        async def before_end(ended: float | None) -> None:
             if account.signs:
-                with account.still():  # by the minute nobody pays for what he waits for
+                with account.still(ended):  # by the minute nobody pays for what he waits for
                     await flow.taking.signed_as_left(SIGNED_SECONDS)
 
         if meter is not None:

@@ -45,7 +45,7 @@ from connector.odrl import (
 )
 from connector.odrl.counters import Tally, charged
 from connector.odrl.evaluation import lapse
-from connector.odrl.operands import TIME_INTERVAL, timeless
+from connector.odrl.operands import METERED_TIME, TIME_INTERVAL, timeless
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import compact
 from connector.odrl_reading.declaration import agreed, purposes_of
@@ -237,6 +237,11 @@ class Policies:
         """Whether somebody has to count or to log what the policy asks for."""
         policy = self.parse(document)
         return not isinstance(policy, PolicyError) and (bool(tallies(policy)) or TIME_INTERVAL in dict(policy.measures))
+
+    def meters_time(self, document: Document) -> bool:
+        """Whether a policy says for how long data may flow; of one that is not understood nobody knows."""
+        policy = self.parse(document)
+        return not isinstance(policy, PolicyError) and any(tally.operand == METERED_TIME for tally in tallies(policy))
 
     def plan(self, document: Document) -> Plan | None:
         """The prices of a policy, None if it has none. Raises PolicyError for what is not understood."""

@@ -181,7 +181,8 @@ class Bills:
             begins = counted[-1].at if steps and not earlier else 0.0  # of the day on which it was sent nothing is billed before its end
             return earlier + [Reading(account.transfer, *each) for each in {max(begins, step.at): step.left for step in steps}.items()]
         found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
-        return counted + [_signed(account, each) for each in found if each is not None]
+        bound = self._policies.meters_time((await self._agreement(account.agreement)).document)
+        return counted + [_signed(account, each, bound=bound) for each in found if each is not None]
 
 
 def _earliest(begins: float, accounts: Sequence[Metered], readings: Sequence[Reading]) -> float:
@@ -201,12 +202,17 @@ def _counted(account: Metered) -> list[Reading]:
     return [Reading(account.transfer, nextafter((day + 1) * DAY_SECONDS, 0), counts) for day, counts in account.days]
 
 
-def _signed(account: Metered, each: Receipted) -> Reading:
-    """At the instant of the ack, which both sides have: what a receipt says of its own time would let its signer choose the invoice."""
+def _signed(account: Metered, each: Receipted, *, bound: bool) -> Reading:
+    """At the instant of the ack, which both sides have: what a receipt says of its own time would let its signer choose the invoice. Where
+    time is `bound` by a quota its provider's watch goes by that, and the consumer's, which runs on until it hears of the end, bills none
+    beyond."""
     receipt, ack = kept(Receipt, each.receipt), kept(Ack, each.ack or "")
+    counts = receipt.counts
+    if bound:
+        counts = replace(counts, microseconds=min(counts.microseconds, ack.microseconds))
     beyond = Counts(microseconds=unsigned_time(receipt.counts.microseconds, ack.microseconds))
     pid = manifest_of(account.manifest).provider_pid
-    return Reading(pid, float(ack.issued), receipt.counts, receipt.sequence, receipt.manifest, each.digest, beyond)
+    return Reading(pid, float(ack.issued), counts, receipt.sequence, receipt.manifest, each.digest, beyond)
 
 
 def _parties(agreement: Agreement) -> Parties:

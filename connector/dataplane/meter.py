@@ -108,7 +108,7 @@ class Meter:
         self._held: Holder | None = None
         self._records = begun(unit_of(media_type))
         self.waits = self.asks = False  # for more, as what was allowed has left; and whether there is to be any
-        self.before_end: Callable[[], Awaitable[None]] | None = None  # waits for what would be lost with the end of the transfer
+        self.before_end: Callable[[float | None], Awaitable[None]] | None = None  # as of an instant: waits for what would be lost
         self._watches: list[Timed] = []
 
     @property
@@ -241,10 +241,10 @@ class Meter:
             else:
                 await self._ask()
 
-    async def _ask(self) -> None:
+    async def _ask(self, ended: float | None = None) -> None:
         """Have it decided anew: the last decision held up to here. Raises Withdrawn if the transfer is over."""
         if self.before_end is not None:
-            await self.before_end()
+            await self.before_end(ended)
         self.asks = True  # and stays so if the answer is the end of the transfer, which cuts its streams
         tallies = await self._ledger.at_mark(self._transfer)
         if tallies is None:
@@ -267,7 +267,7 @@ class Meter:
     async def _time_up(self) -> None:
         """The time in which this ran is over: what comes leaves only where it is permitted by something else. Raises Withdrawn."""
         self.waits = True
-        await self._ask()
+        await self._ask(min((watch.ended for watch in self._watches if watch.ended is not None), default=None))
         self._leave()
         await self._run_watches()
 

@@ -33,9 +33,9 @@ class Flowing:
             self._running -= 1
 
     @contextmanager
-    def still(self) -> Iterator[None]:
-        """Around a wait in which nothing of any of its answers leaves by our own word."""
-        self._count()
+    def still(self, since: float | None = None) -> Iterator[None]:
+        """Around a wait in which nothing of any of its answers leaves by our own word, `since` an instant of `monotonic`, or now."""
+        self._count(since)
         self._still += 1
         try:
             yield
@@ -51,8 +51,12 @@ class Flowing:
     @property
     def microseconds(self) -> int:
         """The time so far."""
-        runs = self._running and not self._still
-        return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if runs else 0)
+        return self._until(monotonic())
 
-    def _count(self) -> None:
-        self._microseconds, self._since = self.microseconds, monotonic()
+    def _until(self, instant: float) -> int:
+        runs = self._running and not self._still
+        return self._microseconds + (int(max(0.0, instant - self._since) * MICROSECONDS) if runs else 0)
+
+    def _count(self, until: float | None = None) -> None:
+        now = monotonic()
+        self._microseconds, self._since = self._until(now if until is None else until), now

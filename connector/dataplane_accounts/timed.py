@@ -22,7 +22,7 @@ MICROSECONDS: Final = 1_000_000
 class Stream(Protocol):
     """What runs: see `connector.dataplane.meter.Meter`, which asks whether the time is `over` before each piece."""
 
-    before_end: Callable[[], Awaitable[None]] | None
+    before_end: Callable[[float | None], Awaitable[None]] | None
 
 
 class Timed:
@@ -32,6 +32,7 @@ class Timed:
     def __init__(self, ledger: Ledger, agreement: str, tally: Tally) -> None:
         self.agreement, self.tally = agreement, tally
         self.over = False
+        self.ended: float | None = None  # when the time was over, by the clock that nobody sets
         self._ledger = ledger
         self._running: dict[Stream, str] = {}
         self._waits: dict[Stream, asyncio.Task[None]] = {}  # before what runs is ended
@@ -82,7 +83,7 @@ class Timed:
             self._cut(self._running.values())  # what cannot be written must not go on
             raise
         if held.amounts:
-            self.over = True
+            self.over, self.ended = True, self._since + held.left(METERED_TIME) / MICROSECONDS
             self._ledger.spawn(self._used_up(held, dict(self._running)))
 
     def _cut(self, transfers: Iterable[str]) -> None:
@@ -95,7 +96,8 @@ class Timed:
         self._cut(set(running.values()) - live)
         self._spend(held)
         await held.close()
-        self._waits = {each: asyncio.create_task(_wait(each.before_end)) for each in self._running if each.before_end is not None}
+        waiting = ((each, each.before_end) for each in self._running if each.before_end is not None)
+        self._waits = {each: asyncio.create_task(_wait(before_end, self.ended)) for each, before_end in waiting}
         waits = {self._running[stream]: wait for stream, wait in self._waits.items()}
         await asyncio.gather(*(self._decided(transfer, waits.get(transfer)) for transfer in dict.fromkeys(running.values())))
 
@@ -126,8 +128,8 @@ class Timed:
             await held.close()
 
 
-async def _wait(before_end: Callable[[], Awaitable[None]]) -> None:
-    await before_end()
+async def _wait(before_end: Callable[[float | None], Awaitable[None]], ended: float | None) -> None:
+    await before_end(ended)
 
 
 def _now() -> float:

@@ -17,6 +17,7 @@ from connector.evidence.members import Member
 from connector.evidence_bills import priced
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
+from connector.values import replace
 
 BESIDE: Final = frozenset({"digest", "left_out", "preliminary"})  # of an invoice, what its digest is not of: one side alone knows it
 
@@ -57,7 +58,7 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
         receipt = found.receipts.get(read_bytes(flow["receipt"], DIGEST_BYTES) or b"")
         if receipt is None or receipt.value.sequence != flow.get("sequence"):
             case.fault("invoice-receipt", at, f"{pointer}/receipt")
-        elif flow.get("counts_so_far") != receipt.value.counts.claims():
+        elif flow.get("counts_so_far") not in _attested(found, receipt):
             case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
         elif not _beyond(found, receipt, flow):
             case.fault("invoice-beyond", at, f"{pointer}/beyond")
@@ -98,6 +99,13 @@ def _ends(case: Case, found: Flows, said: Any) -> bool:
     taken = {closing: answer.value.ends for closing, answer in found.answered.items()}
     both = any(by == case.counterparty or taken.get(each.digest) == each.value.at for each in known)
     return (said.get("at"), said.get("by")) == (at, by) and (said.get("attested") != "both" or both)
+
+
+def _attested(found: Flows, receipt: Object) -> tuple[dict[str, int], ...]:
+    """What both say that a transfer has come to: what is signed, or where a quota meters time, of that what its provider has counted."""
+    acks, signed = found.flows[receipt.value.manifest].acks.get(receipt.digest, []), receipt.value.counts
+    least = min((signed.microseconds, *(ack.value.microseconds for ack in acks)))
+    return signed.claims(), replace(signed, microseconds=least).claims()
 
 
 def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:

@@ -215,6 +215,30 @@ async def test_time_that_a_consumer_does_not_sign_for_is_billed_by_the_ack_on_bo
         assert told["cost"]["amount"] == (await each.invoice(ID, None, NOW + DAY)).to_json()["total"]
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("bound", [True, False])
+async def test_a_quota_of_time_binds_the_bill_though_a_consumer_signs_for_more(bound: bool):
+    manifest = replace(MANIFEST, provider_pid="t1")
+    pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
+    most, signed = 60_000_000, 61_700_000
+    pair = exchange(*pair, ((1, 11),), now=NOW + 1, microseconds=signed, own=Counts(calls=1, microseconds=most))
+    kept = [
+        [Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + 1), replace(side, transfer=pid)]
+        for side, pid in zip(pair, ("t1", "c-t1"), strict=True)
+    ]
+    document = terms(price("2", "minute"))
+    if bound:
+        document["permission"][0]["constraint"] = [
+            {"leftOperand": "odrl:meteredTime", "operator": "lteq", "rightOperand": {"@value": "PT60S", "@type": "xsd:duration"}}
+        ]
+    found = [
+        await (await bills(role, *rows, document=document)).invoice(ID, None, NOW + DAY)
+        for role, rows in zip((Role.PROVIDER, Role.CONSUMER), kept, strict=True)
+    ]
+    assert found[0].to_json() == found[1].to_json()
+    assert [(line.attested, line.quantity) for line in found[0].lines] == [("both", most if bound else signed)]
+
+
 class Counting(MemoryStore):
     """Counts the receipts that are read, and at most how many at once."""
 

@@ -30,7 +30,14 @@ def test_time_runs_while_anything_flows_and_what_runs_at_once_counts_once(monkey
     with time.still(), time.running():
         now += 60.0
     assert (time.runs, time.microseconds) == (False, 3_750_007)
+    with time.running():
+        now += 0.25
+        ended = now
+        now += 7.0
+        with time.still(ended):
+            now += 60.0
+            assert time.microseconds == 4_000_007, "however late somebody comes to it"
     with suppress(ConnectionError), time.running():
         now += 1.0
         raise ConnectionError
-    assert (time.runs, time.microseconds) == (False, 4_750_007), "what is cut has flowed until then"
+    assert (time.runs, time.microseconds) == (False, 5_000_007), "what is cut has flowed until then"

@@ -21,18 +21,19 @@ pytestmark = pytest.mark.asyncio
 
 
 class Stream:
-    def __init__(self, before_end: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, before_end: Callable[[float | None], Awaitable[None]] | None = None) -> None:
         self.before_end = before_end
 
 
 async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and_the_time_is_posted_before():
     store, decided, cut = MemoryStore(), asyncio.Queue[str](), list[tuple[str, str]]()
-    waits, signed = asyncio.Semaphore(0), asyncio.Event()
+    waits, signed, instants = asyncio.Semaphore(0), asyncio.Event(), list[float | None]()
 
     async def at_mark(transfer: str) -> None:
         decided.put_nowait(transfer)
 
-    async def before_end() -> None:
+    async def before_end(ended: float | None) -> None:
+        instants.append(ended)
         waits.release()
         await signed.wait()
 
@@ -41,11 +42,15 @@ async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and
     )
     time = Timed(ledger, AGREEMENT, Tally("/permission/0", METERED_TIME, (MOST,)))
     streams = {"urn:file": Stream(), "urn:one": Stream(before_end), "urn:other": Stream(before_end)}
+    begun = asyncio.get_running_loop().time()
     assert all(await asyncio.gather(*(time.join(stream, transfer) for transfer, stream in streams.items())))
     async with asyncio.timeout(10):
         for _ in range(2):
             await waits.acquire()
         assert time.over
+        assert instants == [time.ended] * 2, "however late it is seen"
+        assert time.ended is not None
+        assert begun + MOST / MICROSECONDS <= time.ended < asyncio.get_running_loop().time()
         assert (await decided.get(), cut) == ("urn:file", [("urn:file", Code.QUOTA_EXHAUSTED)])
         usage = await store.usage(AGREEMENT)
         assert usage is not None

@@ -57,6 +57,20 @@ def test_time_that_the_provider_alone_has_counted_is_billed_as_its_ack_says_it()
     assert draft.codes() == set()
 
 
+def test_where_a_quota_meters_time_no_more_is_billed_than_the_provider_has_counted():
+    draft = Story({"ack 2": other(microseconds=1)}).draft()
+    said = draft.one("invoice")["document"]
+    flow = said["flows"][0]
+    assert flow["counts_so_far"]["us"] > 1
+    for name in ("counts", "counts_so_far"):
+        flow[name] = flow[name] | {"us": 1}
+    draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
+    assert draft.codes() == set()
+    flow["counts_so_far"] = flow["counts_so_far"] | {"us": 2}
+    draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
+    assert draft.codes() == {"invoice-counts"}
+
+
 def test_an_end_that_both_know_is_one_that_somebody_has_signed():
     draft = Story(extra=((CLOSED, {}),)).draft()
     draft.one("agreement").update(closed=NOW + 30, closedBy="us", reason="it is over")
