@@ -157,7 +157,8 @@ class HttpPeer:
         self._guard.check(url)
         begun = False
         try:
-            where, request, tls = origin(url), written(method, url, headers, body), self._tls.now()
+            where, request = origin(url), written(method, url, headers, body)
+            tls = await self._tls.of(where)
             lines = self._lines or self._open_lines()
             line = await lines.take(where, tls, bodies=method != "HEAD")
             try:
@@ -271,7 +272,7 @@ class HttpPeer:
                 allow_redirects=False,
                 timeout=bounds,
                 read_bufsize=read_bufsize,
-                ssl=self._tls.now(),
+                ssl=await self._tls.of(origin(url)),
                 middlewares=() if method == "POST" else (_once,),  # aiohttp repeats no POST
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -304,6 +305,10 @@ class HttpPeer:
         assert isinstance(connector, Dialled)  # noqa: S101 - the one above
         self._lines = Lines(connector, self._message_bounds, KEEPALIVE_SECONDS)
         return self._lines
+
+    async def prepare(self) -> None:
+        """Make ready what the first connection over TLS would wait for."""
+        await self._tls.of("https:")
 
     def renew(self) -> list[str]:
         """Take the certificates as they are now. Returns what to say of it. Raises SettingsError, and keeps the former ones."""

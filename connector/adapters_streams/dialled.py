@@ -52,7 +52,11 @@ Judge = Callable[[str, str], ConnectorError | None]
 
 class Trust:
     """Our side of TLS, as its files are now. `renewed()` is called once other lists of revoked certificates count, or an authority does no
-    more. Raises SettingsError as `client_tls`."""
+    more. Raises SettingsError as `client_tls`.
+
+    Where no file of ours is in it, it is made when somebody is first dialled over TLS, and beside the loop: all authorities of a system are
+    read for it, which takes as long as a tenth of a start.
+    """
 
     def __init__(self, ca_file: Path | None, certificate: Path | None, key: Path | None, crl_file: Path | None) -> None:
         files = ca_file, certificate, key, crl_file
@@ -65,13 +69,29 @@ class Trust:
             self._counting.add(context)
             return context
 
-        self._files = OfFiles("egress.certificate", [each for each in files if each is not None], make, self._changed)
-        self._vouching = self._loading
-        self.now = self._files.now  # the context of connections from now on
+        def opened() -> OfFiles[ssl.SSLContext]:
+            made = OfFiles("egress.certificate", named, make, self._changed)
+            self._vouching = self._loading
+            return made
+
+        named = [each for each in files if each is not None]
+        self._opened, self._opening = opened, asyncio.Lock()
+        self._files = opened() if named else None
+
+    async def of(self, where: str) -> ssl.SSLContext | bool:
+        """The context of connections to an origin from now on; for one without TLS it is True, which is what aiohttp calls none of ours."""
+        if not where.startswith("https:"):
+            return True
+        files = self._files
+        if files is None:
+            async with self._opening:
+                if (files := self._files) is None:
+                    self._files = files = await asyncio.to_thread(self._opened)
+        return files.now()
 
     def renew(self) -> bool:
         """See `OfFiles.renew`."""
-        return self._files.renew()
+        return self._files is not None and self._files.renew()
 
     def counts(self, context: ssl.SSLContext) -> bool:
         """Whether those who were believed under this context would still be vouched for, and looked for in the same lists."""

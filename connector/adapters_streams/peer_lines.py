@@ -152,12 +152,12 @@ class Lines:
     def __init__(self, connector: aiohttp.TCPConnector, bounds: aiohttp.ClientTimeout, keep_seconds: float) -> None:
         self._connector, self._bounds, self._keep_seconds = connector, bounds, keep_seconds
         self._loop = asyncio.get_running_loop()
-        self._idle: dict[tuple[str, ssl.SSLContext], deque[Line]] = {}
+        self._idle: dict[tuple[str, ssl.SSLContext | bool], deque[Line]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._asked: dict[Line, float] = {}  # and when their time is over; one after the other, since all have as long
         self._watch: asyncio.TimerHandle | None = None  # one for all: nearly none is ever late
 
-    async def take(self, origin: str, tls: ssl.SSLContext, *, bodies: bool = True) -> Line:
+    async def take(self, origin: str, tls: ssl.SSLContext | bool, *, bodies: bool = True) -> Line:
         """A line to `origin`, for whoever takes it alone: the one that was left last, or a new one. `bodies` is whether answers have
         them (those to HEAD have not); a line without is not used again. Raises aiohttp's errors."""
         left = self._idle.get((origin, tls)) if bodies else None
@@ -194,7 +194,7 @@ class Lines:
             del self._asked[line]
             line.late()
 
-    def leave(self, line: Line, origin: str, tls: ssl.SSLContext) -> None:
+    def leave(self, line: Line, origin: str, tls: ssl.SSLContext | bool) -> None:
         """Give a line back; one that cannot be asked again is closed."""
         self._asked.pop(line, None)
         if not line.free:

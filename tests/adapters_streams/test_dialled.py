@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import cache
@@ -248,6 +249,28 @@ def test_an_authority_that_is_taken_away_while_it_is_loaded_counts_no_more_at_th
     monkeypatch.undo()
     assert trust.renew()
     assert not trust.counts(believing)
+
+
+@pytest.mark.asyncio
+async def test_the_authorities_of_the_system_are_read_for_the_first_that_is_dialled_over_tls_once_and_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    loaded, threads = dialled.client_tls, []
+
+    def beside(*files: Path | None) -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return loaded(*files)
+
+    monkeypatch.setattr(dialled, "client_tls", beside)
+    trust = dialled.Trust(None, None, None, None)
+    assert await trust.of("http://a.example") is True
+    assert (trust.renew(), threads) == (False, []), "without TLS nobody is to be believed"
+    first, second = await asyncio.gather(trust.of("https://a.example"), trust.of("https://b.example"))
+    assert isinstance(first, ssl.SSLContext)
+    assert first is second is await trust.of("https://a.example")
+    assert trust.counts(first)
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
 
 
 @pytest.mark.asyncio
