@@ -54,6 +54,7 @@ from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
 from connector.control_billing.affording import reckoning
 from connector.control_billing.bills import Bills
+from connector.control_streams.parts import Parts
 from connector.control_streams.pushing import Pushing
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.edr import Tokens
@@ -75,6 +76,7 @@ from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError
 from connector.intake.account import Means
 from connector.intake.download import Downloads, Metering
+from connector.intake_files.finishing import forget
 from connector.ledger.book import Book, signer_of
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
@@ -245,7 +247,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)
         outbox.unheard = pulls.unheard
-        retention = Retention(journal, parts.keep(settings))
+        retention = Retention(journal, parts.keep(settings), parts=Parts(journal, partial(forget, sinks)).sweep)
         ops = OpsApi(
             (("store", lambda: store_fault(store)), ("disk", disks.fault), ("ledger", book.fault), ("watch", watch.fault),
              ("retention", retention.fault))

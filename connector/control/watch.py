@@ -279,10 +279,13 @@ class Keep(Value):
 
 class Retention:
     """The job. It runs at start and then every hour, by the clock on the wall as far as `steady`, which nobody sets, bears it out
-    (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before."""
+    (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before. `parts` removes those that
+    orders have left before an instant."""
 
-    def __init__(self, journal: Journal, keep: Keep, steady: Callable[[], float] = since_boot) -> None:
-        self._journal, self._dating = journal, Dating(journal.clock.now, steady)
+    def __init__(
+        self, journal: Journal, keep: Keep, steady: Callable[[], float] = since_boot, parts: Callable[[float], Awaitable[int]] | None = None
+    ) -> None:
+        self._journal, self._dating, self._parts = journal, Dating(journal.clock.now, steady), parts
         self.keep = keep
         self._loop = Lasting("retention", self._turn, self._pause)
 
@@ -326,6 +329,8 @@ class Retention:
         while any((counts := await self.sweep()).values()):
             telemetry.log.info("retention", **counts)
             await asyncio.sleep(PAUSE_SECONDS)
+        if self._parts is not None and (parts := await self._parts(self._dating.now() - self.keep.keys_seconds)):  # nobody finds them now
+            telemetry.log.info("parts removed", parts=parts)
 
     async def _pause(self) -> None:
         await asyncio.sleep(EVERY_SECONDS)

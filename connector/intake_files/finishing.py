@@ -104,6 +104,15 @@ def part_of(pull: Pull) -> str:
     return pull.part or pull.id
 
 
+async def forget(sinks: Sinks, pull: Pull) -> None:
+    """Remove the part of an order, if it is there. Raises InvalidRequest, SinkFailed."""
+    sink = await sinks.open(pull.out, part_of(pull), overwrite=True)
+    try:
+        await sink.discard()
+    finally:
+        await sink.close()
+
+
 async def signed_bytes(store: Store | None, transfers: Iterable[str]) -> int:
     """How many bytes were signed for under these transfers."""
     metered = [await store.metered(each) for each in transfers] if store is not None else []

@@ -1,0 +1,59 @@
+"""What orders of ranges have left beside the files that they were to make: nobody goes on with it for ever.
+
+The next order of the same range goes on with the part of one that failed or was cancelled, and pays for none of it again, as long as it is
+known who has left it. Afterwards the part is removed. That of an order of all of the data stays: its operator can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from connector import telemetry
+from connector.control.journal import Journal
+from connector.control_streams import orders
+from connector.control_streams.kept import DONE, FAILED
+from connector.errors import ConnectorError
+from connector.records import Changes, Conflict, Expect, Pull
+from connector.values import replace
+
+PAGE: Final = 200
+
+
+class Parts:
+    """Looks through the orders of `journal`; `forget(order)` removes the part of one."""
+
+    def __init__(self, journal: Journal, forget: Callable[[Pull], Awaitable[None]]) -> None:
+        self._journal, self._store, self._forget = journal, journal.store, forget
+
+    async def sweep(self, before: float) -> int:
+        """Remove the parts that orders have left before this instant (POSIX seconds), and no order goes on with. Returns how many."""
+        left, used, removed = list[Pull](), set[str](), 0
+        async for pull in self._all():
+            if pull.stage != FAILED or pull.updated >= before:
+                if pull.stage != DONE:
+                    used.add(pull.part or pull.id)
+            elif pull.range is not None and pull.validator is not None:
+                left.append(pull)
+        for pull in left:
+            if (pull.part or pull.id) not in used and await self._store.idempotent(orders.left_by(pull)) is None:
+                removed += await self._remove(pull)
+        return removed
+
+    async def _remove(self, pull: Pull) -> bool:
+        try:
+            await self._forget(pull)
+        except ConnectorError as error:  # its directory is not here now, or somebody writes there
+            telemetry.log.info("part not removed", pull=pull.id, reason=error.message)
+            return False
+        over = replace(pull, validator=None, version=pull.version + 1)
+        return not isinstance(await self._journal.commit(Changes((Expect(Pull, pull.id, pull.version),), (over,))), Conflict)
+
+    async def _all(self) -> AsyncIterator[Pull]:
+        after = None
+        while True:
+            page = await self._store.pulls(open_only=False, after=after, limit=PAGE)
+            for pull in page.items:
+                yield pull
+            if (after := page.next) is None:
+                return

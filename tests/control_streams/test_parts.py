@@ -1,0 +1,79 @@
+"""Parts of ranges that nobody goes on with any more are removed, and no other."""
+
+from functools import partial
+
+import pytest
+
+from connector.adapters.memory import MemoryStore
+from connector.control.journal import Journal
+from connector.control.watch import Keep, Retention
+from connector.control_streams import orders
+from connector.control_streams.parts import Parts
+from connector.errors import SinkFailed
+from connector.intake_files.finishing import forget
+from connector.records import Changes, Idempotent, Pull
+from connector.values import replace
+from tests.contracts.memory_sinks import MemorySinks
+
+NOW = 1e6
+LEFT = Pull("urn:left", "did:web:x", "urn:d", "/left", "failed", validator='"v"', range="0-9", version=1, updated=1.0)
+OTHERS = (
+    replace(LEFT, id="urn:all", out="/all", range=None),
+    replace(LEFT, id="urn:lately", out="/lately", updated=NOW - 1),
+    replace(LEFT, id="urn:found", out="/found"),
+    replace(LEFT, id="urn:goes-on", out="/goes-on"),
+    replace(LEFT, id="urn:again", out="/goes-on", stage="download", part="urn:goes-on"),
+    replace(LEFT, id="urn:once-more", out="/once-more"),
+    replace(LEFT, id="urn:lately-again", out="/once-more", part="urn:once-more", updated=NOW - 1),
+    replace(LEFT, id="urn:written", out="/written"),
+)
+
+
+class Fixed:
+    def now(self) -> float:
+        return NOW
+
+
+@pytest.mark.asyncio
+async def test_a_part_of_a_range_goes_once_no_order_can_go_on_with_it_and_no_other_does():
+    store, sinks = MemoryStore(), MemorySinks()
+    key = Idempotent(orders.left_by(OTHERS[2]), b"", b"urn:found", 1.0)
+    await store.commit(Changes(saves=(LEFT, *OTHERS, key)))
+    for pull in (LEFT, *OTHERS):
+        sink = await sinks.open(pull.out, pull.part or pull.id, overwrite=False)
+        await sink.append([b"come"])
+        await sink.close()
+    before = set(sinks.kept)
+    busy = await sinks.open("/written", "urn:written", overwrite=False)
+    parts = Parts(Journal(store, Fixed()), partial(forget, sinks))
+    assert await parts.sweep(NOW - 100) == 1
+    assert before - set(sinks.kept) == {("/left", "urn:left")}
+    await busy.close()
+    assert [await parts.sweep(NOW - 100) for _ in range(2)] == [1, 0], "what was written to has its turn, and none has it twice"
+    stored = await store.pull("urn:left")
+    assert stored is not None
+    assert (stored.validator, stored.updated) == (None, LEFT.updated), "its order is kept no longer for that"
+
+
+@pytest.mark.asyncio
+async def test_they_are_looked_for_at_each_start_as_long_after_as_they_are_found():
+    asked = list[float]()
+
+    async def removed(before: float) -> int:
+        asked.append(before)
+        return 1
+
+    retention = Retention(Journal(MemoryStore(), Fixed()), Keep(1.0, 2.0, 100.0), parts=removed)
+    await retention._turn()
+    assert asked == [NOW - 100.0]
+
+
+@pytest.mark.asyncio
+async def test_a_directory_that_is_not_there_holds_nothing_up():
+    store = MemoryStore()
+    await store.commit(Changes(saves=(LEFT,)))
+
+    async def gone(_pull: Pull) -> None:
+        raise SinkFailed("it is not here")
+
+    assert await Parts(Journal(store, Fixed()), gone).sweep(NOW) == 0
