@@ -32,7 +32,7 @@ from connector.ports.sinks import Move
 from connector.values import Value, field
 
 PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
-STEP_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
+READ_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
 READ_BYTES: Final = 1 << 20  # read back for hashing at once: each call gives the interpreter's lock away, and has to wait for it again
 STILL_MS, LATE_SECONDS = (
     2,
@@ -170,36 +170,42 @@ class SpliceMover:
 
     def _move_one(self, job: _Job, way: _Way) -> ConnectorError | None:
         """Returns what ended it before its end."""
-        at = told = job.offset
+        at = job.offset
         end = job.offset + job.length
-        step_bytes = hashing.batch_bytes(STEP_BYTES)
         late = monotonic() + LATE_SECONDS
         try:
             while at < end:
                 moved = self._step(at, end - at, way)
                 at += moved or 0
-                if moved is None and at != told and step_bytes > STEP_BYTES and monotonic() < late and way.more_comes(STILL_MS):
+                if moved is None and self._waits(job, at, late) and way.more_comes(STILL_MS):
                     continue
-                if at != told and (moved is None or at - told >= step_bytes or at == end):
-                    told, late = at, monotonic() + LATE_SECONDS
-                    self._hand_over(job, at)
+                if self._hand_over(job, at, whatever=moved is None or at == end):
+                    late = monotonic() + LATE_SECONDS
                 if moved is None and not way.more_comes():
                     raise PeerFailed(f"`{self._where}` stopped sending in the middle of its answer")
         except ConnectorError as error:
-            self._hand_over(job, at)
+            self._hand_over(job, at, whatever=True)
             return error
         return None
 
-    def _hand_over(self, job: _Job, end: int) -> None:
-        """Let those chunks be hashed that have come up to `end` and are whole."""
-        chunk_bytes = job.chunk_bytes
+    def _waits(self, job: _Job, end: int, late: float) -> bool:
+        """Whether what has come up to `end` waits for more: all lanes together take as long as one of them."""
+        some = end - job.offset - job.chunks * job.chunk_bytes
+        return some > 0 and hashing.batch_bytes(READ_BYTES) > READ_BYTES and monotonic() < late
+
+    def _hand_over(self, job: _Job, end: int, *, whatever: bool) -> bool:
+        """Let those chunks be hashed that have come up to `end` and are whole, `whatever` it is or as many as are hashed at once. Returns
+        whether there were any."""
+        chunk_bytes, before = job.chunk_bytes, job.chunks
         most_bytes = max(hashing.batch_bytes(READ_BYTES) // chunk_bytes, 1) * chunk_bytes
         while (begin := job.offset + job.chunks * chunk_bytes) < end:
             come = end - begin if end == job.offset + job.length else (end - begin) // chunk_bytes * chunk_bytes
-            if not (length := min(come, most_bytes)):
-                return
+            length = min(come, most_bytes)
+            if not length or (length < most_bytes and not whatever):
+                break
             self._come.put(_Come(job, job.chunks, length))
             job.chunks += -(-length // chunk_bytes)
+        return job.chunks > before
 
     def _step(self, offset: int, count: int, way: _Way) -> int | None:
         """Move what is there, up to `count` bytes; None if there is nothing yet. Raises PeerFailed if nothing comes any more."""
@@ -313,8 +319,8 @@ class _Way:
 
     def _copy(self, offset: int, count: int) -> int:
         if not self._buffer:
-            self._buffer = memoryview(bytearray(STEP_BYTES))
-        got = self._socket.recv_into(self._buffer[: min(count, STEP_BYTES)])
+            self._buffer = memoryview(bytearray(READ_BYTES))
+        got = self._socket.recv_into(self._buffer[: min(count, READ_BYTES)])
         _write(self._into, offset, self._buffer[:got])
         return got
 
