@@ -32,12 +32,8 @@ from connector.ports.sinks import Move
 from connector.values import Value, field
 
 PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
-READ_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
-READ_BYTES: Final = 1 << 20  # read back for hashing at once: each call gives the interpreter's lock away, and has to wait for it again
-STILL_MS, LATE_SECONDS = (
-    2,
-    0.02,
-)  # where leaves are hashed many at a time: without more, or not enough for all, those are hashed that are there
+READ_BYTES: Final = 1 << 20  # handed over and read back for hashing at once: below, the hop, and the lock of the interpreter, cost more
+STILL_MS, LATE_SECONDS = 5, 0.05  # where leaves are hashed many at a time: without more, or enough, it is those that are there
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 HASHING: Final = 2  # threads for each connection: one alone takes longer than all the rest
