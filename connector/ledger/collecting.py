@@ -1,45 +1,40 @@
 """What there is of an agreement, as an evidence file: read from the store page by page, proven in the ledger, and written as it is read.
 
-What is said of accounts is read first, then everything that is on record is numbered: so whatever the file says of itself is in it. What
-comes meanwhile is for the next export. The entries are counted, the ledger gets the count as one more, and the file has this as its last,
-and the checkpoint over it: so what is left out of a file shows.
+What is said beside the ledger is read as it stood at one fact (`telling`), and everything up to that is numbered: so whatever the file says
+of itself is in it. What comes later is for the next export. The entries are counted, the ledger gets the count as one more, and the file
+has this as its last, and the checkpoint over it: so what is left out of a file shows.
 """
 
 from __future__ import annotations
 
 import asyncio
 from base64 import b64encode, urlsafe_b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from time import monotonic
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from connector.dsp.exchange import Process
-from connector.dsp.messages import Kind, Role
-from connector.errors import Busy, NotFound, ProofRefused
+from connector.dsp.messages import Role
+from connector.errors import NotFound, ProofRefused
 from connector.evidence.bundle import Bundle, Counting
-from connector.evidence.secrecy import own_secrets, tells_secret
+from connector.evidence.secrecy import own_secrets
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
 from connector.ledger.reading import read_entry
+from connector.ledger.telling import Invoiced, Telling, Told, agreement_member, negotiation_member, transfer_member
 from connector.merkle import checkpoints, notes
 from connector.merkle.checkpoints import Checkpoint
 from connector.metering.closing import Closing, ClosingAck
-from connector.metering.content import digest_of, write_bytes
-from connector.metering.objects import Ack, Manifest, Receipt, digest, manifest_of
+from connector.metering.content import write_bytes
+from connector.metering.objects import Ack, Manifest, Receipt, digest
 from connector.metering.statements import Statement
 from connector.ports import Clock, Identity, Participant, Store
-from connector.records import Agreement
 from connector.records.ledger import Entry, Log, Place, Witnessed
-from connector.records.metering import Metered, Receipted
+from connector.records.metering import Receipted
 from connector.signatures import jws
-from connector.values import Value
+from connector.values import Value, replace
 
 PAGE = 200  # entries at once: 400 kB of signed objects
-PROCESSES = 500
-NUMBERED = 256
-UNSETTLED_SECONDS = 20.0  # for which an agreement may change faster than it is read: a peer may, as long as it likes
 KINDS = {
     Manifest.TYP: "manifest",
     Receipt.TYP: "receipt",
@@ -48,8 +43,6 @@ KINDS = {
     Closing.TYP: "closing",
     ClosingAck.TYP: "closing-ack",
 }
-
-Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
 
 class _Ledger(Value):
@@ -75,31 +68,12 @@ class _Ledger(Value):
         return [row for row in self.seen if row.origin not in ours]
 
 
-class _Told(Value):
-    """What is said of an agreement beside the ledger, as it stood when the export began."""
-
-    agreement: Agreement
-    negotiation: Process | None
-    transfers: Mapping[str, Process]
-    accounts: Mapping[str, Metered]
-    invoice: Mapping[str, Any] | None
-
-    @property
-    def pids(self) -> list[str]:
-        """All transfers, those too of which only the account is left."""
-        return sorted(self.transfers.keys() | self.accounts.keys())
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """What entries of the agreement are about: its negotiation, itself (statements of periods, closings), its transfers."""
-        return (self.agreement.negotiation, self.agreement.id, *self.pids)
-
-
 class Exports:
     """Writes evidence files. `invoiced` gives the invoice of an agreement as JSON, None where it has no prices."""
 
     def __init__(self, store: Store, book: Book, identity: Identity, clock: Clock, invoiced: Invoiced) -> None:
-        self._store, self._book, self._identity, self._clock, self._invoiced = store, book, identity, clock, invoiced
+        self._store, self._book, self._identity, self._clock = store, book, identity, clock
+        self._telling = Telling(store, invoiced)
 
     async def open(self, id: str, *, everybody: bool = False) -> AsyncIterator[bytes]:
         """The lines of the file of agreement `id`, one after the other. The cosignatures in it are those of the counterparty; with
@@ -109,47 +83,28 @@ class Exports:
         if agreement is None:
             raise NotFound(f"there is no agreement `{id}`")
         seen = tuple(row for row in await self._store.witnesses() if everybody or row.peer == agreement.peer)
-        told, until = await self._told(agreement), monotonic() + UNSETTLED_SECONDS
-        while True:  # what is said beside the ledger has to be what the ledger holds the digests of
-            ledger, before = await self._numbered(seen), told
-            told = await self._told(await self._store.agreement(id) or agreement)
-            if (told.agreement, told.negotiation, told.transfers) == (before.agreement, before.negotiation, before.transfers):
-                break
-            if monotonic() >= until:
-                raise Busy(f"agreement `{id}` changes faster than it can be read; export it once less goes on under it, or suspend that")
+        told, last = await self._telling.settled(agreement)
+        ledger = await self._numbered(seen, last)
         at = self._clock.now()
         counting = Counting()
-        for pid in before.subjects:
+        for pid in told.subjects:
             async for _, entry in self._entries(pid, ledger):
                 counting.take(entry.leaf)
         sizes = {log.origin: ledger.through[number] for number, (log, _, _) in ledger.logs.items()}
         counted = await self._book.counted(agreement, counting, sizes, at)
-        return self._lines(before, await self._shown(seen, ledger.through, counted), counted, at)
+        return self._lines(told, await self._shown(seen, ledger.through, counted), counted, at)
 
-    async def _told(self, agreement: Agreement) -> _Told:
-        accounts = {account.transfer: account for account in await self._store.metered_of(agreement.id)}
-        negotiation = await self._store.process(Kind.NEGOTIATION, agreement.negotiation)
-        return _Told(agreement, negotiation, await self._transfers(agreement), accounts, await self._invoiced(agreement.id))
-
-    async def _transfers(self, agreement: Agreement) -> dict[str, Process]:
-        found: dict[str, Process] = {}
-        after = None
-        while True:
-            page = await self._store.processes(Kind.TRANSFER, after=after, limit=PROCESSES, state=None, peer=agreement.peer)
-            found |= {process.pid: process for process in page.items if process.agreement == agreement.id}
-            if (after := page.next) is None:
-                return found
-
-    async def _numbered(self, seen: tuple[Witnessed, ...]) -> _Ledger:
-        """Our logs, with everything in them that is on record now."""
-        logs = await self._store.logs()
-        last, rows = logs[-1].sequence if logs else 0, [(0, b"")] * NUMBERED
-        while len(rows) == NUMBERED:
-            rows = list(await self._store.unnumbered(last, NUMBERED))
-            last = rows[-1][0] if rows else last
-        if last and (not logs or last > logs[-1].sequence):
-            await self._book.index_of(last)
-        return await self._shown(seen)
+    async def _numbered(self, seen: tuple[Witnessed, ...], last: int) -> _Ledger:
+        """Our logs, looked through as far as the fact `last` (a sequence)."""
+        place = await self._book.index_of(last) if last else None
+        shown = await self._shown(seen)
+        through, whole = dict(shown.through), place is not None
+        for number, (log, _, _) in sorted(shown.logs.items()):
+            if place is not None and log.origin == place.origin:
+                through[number], whole = place.index + 1, False
+            elif not whole:
+                through[number] = 0
+        return replace(shown, through=through)
 
     async def _shown(self, seen: tuple[Witnessed, ...], through: Mapping[int, int] | None = None, beyond: Place | None = None) -> _Ledger:
         """Our logs by their newest checkpoints, over the entry `beyond` too. Looked through they are as far as these go, or as before."""
@@ -171,7 +126,7 @@ class Exports:
                     yield number, entry
             after = page[-1][1].sequence
 
-    async def _lines(self, told: _Told, ledger: _Ledger, counted: Place, at: float) -> AsyncIterator[bytes]:
+    async def _lines(self, told: Told, ledger: _Ledger, counted: Place, at: float) -> AsyncIterator[bytes]:
         bundle = Bundle()
         attest = self._book.attesting(at)
         for line in self._head(bundle, told, ledger, at):
@@ -197,7 +152,7 @@ class Exports:
         yield bundle.add("attestation", {"jws": attest(bundle.sha256)})
         yield bundle.close()
 
-    def _head(self, bundle: Bundle, told: _Told, ledger: _Ledger, at: float) -> Iterator[bytes]:
+    def _head(self, bundle: Bundle, told: Told, ledger: _Ledger, at: float) -> Iterator[bytes]:
         """All that stands before the ledger."""
         own, agreement = self._identity.own.id, told.agreement
         role = Role.PROVIDER if agreement.provider == own else Role.CONSUMER
@@ -205,11 +160,11 @@ class Exports:
         cosigners = [row.peer for row in ledger.ours_seen]
         for who in dict.fromkeys((agreement.provider, agreement.consumer, *cosigners)):
             yield bundle.add("identity", _identity(who, self._identity))
-        yield bundle.add("agreement", _agreement(agreement))
+        yield bundle.add("agreement", agreement_member(agreement))
         if told.negotiation is not None:
-            yield bundle.add("negotiation", _negotiation(told.negotiation))
+            yield bundle.add("negotiation", negotiation_member(told.negotiation))
         for pid in told.pids:
-            yield bundle.add("transfer", _transfer(pid, agreement.id, told.transfers.get(pid), told.accounts.get(pid)))
+            yield bundle.add("transfer", transfer_member(pid, agreement.id, told.transfers.get(pid), told.accounts.get(pid)))
         for process in (told.negotiation, *map(told.transfers.get, told.pids)):
             if process is not None and (decided := process.detail.get("decision")) is not None:
                 yield bundle.add("decision", {"pid": process.pid, "document": decided})
@@ -326,68 +281,6 @@ def _identity(who: str, identity: Identity) -> dict[str, Any]:
     ]
     more = {"name": known.name, "role": known.role, "protocol": known.protocol} if known else dict.fromkeys(("name", "role", "protocol"))
     return {"id": who, **more, "keys": keys}
-
-
-def _agreement(agreement: Agreement) -> dict[str, Any]:
-    return {
-        "id": agreement.id,
-        "document": dict(agreement.document),
-        "policy": write_bytes(digest_of(agreement.document)),
-        "provider": agreement.provider,
-        "consumer": agreement.consumer,
-        "dataset": agreement.dataset,
-        "negotiation": agreement.negotiation,
-        "created": agreement.created,
-        "final": agreement.final,
-        "ends": agreement.ends,
-        "closed": agreement.closed,
-        "closedBy": agreement.closed_by,
-        "reason": None if agreement.closed_by == "us" and tells_secret(agreement.reason) else agreement.reason or None,
-        "performed": [dict(act) for act in agreement.performed],
-    }
-
-
-def _negotiation(process: Process) -> dict[str, Any]:
-    return {
-        "pid": process.pid,
-        "consumerPid": process.consumer_pid,
-        "providerPid": process.provider_pid,
-        "state": str(process.state),
-        "agreement": process.agreement,
-        "terms": process.detail.get("terms"),
-        "created": process.created,
-        "updated": process.updated,
-    }
-
-
-def _transfer(pid: str, agreement: str, process: Process | None, account: Metered | None) -> dict[str, Any]:
-    """A transfer; of one that is not stored any more what its account says."""
-    consumer, provider = (process.consumer_pid, process.provider_pid) if process else (None, None)
-    if process is None and account is not None:
-        manifest = manifest_of(account.manifest)
-        consumer, provider = manifest.consumer_pid, manifest.provider_pid
-    return {
-        "pid": pid,
-        "consumerPid": consumer,
-        "providerPid": provider,
-        "agreement": agreement,
-        "state": str(process.state) if process else None,
-        "code": str(process.detail["code"]) if process and process.detail.get("code") else None,
-        "created": process.created if process else None,
-        "updated": process.updated if process else account.updated if account else 0.0,
-        "account": None if account is None else _account(account),
-    }
-
-
-def _account(account: Metered) -> dict[str, Any]:
-    return {
-        "sequence": account.sequence,
-        "receipt": write_bytes(digest(account.receipt)) if account.receipt else None,
-        "ack": write_bytes(digest(account.ack)) if account.ack else None,
-        "status": account.status,
-        "attested": account.attested,
-        "counts": account.counts.claims(),
-    }
 
 
 def _hashes(proof: Iterable[bytes]) -> list[str]:
