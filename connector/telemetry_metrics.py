@@ -1,7 +1,7 @@
-"""Metrics, and the text in which Prometheus reads them (exposition format 0.0.4).
+"""Metrics: numbers that are kept here, and shown by the library of Prometheus (exposition format 0.0.4).
 
-Written here: the library for it brings a web server along, which every start would load, and takes two microseconds each time that it
-counts, of which a negotiation has twenty. Names, labels and what is shown are those of the library, to which the tests compare them.
+The library brings a web server along, so it is loaded for whoever asks first and not at the start; and its own numbers take two
+microseconds each time they change, of which a negotiation has twenty. Names, labels and what is shown are as if they were the library's.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import accumulate
 from threading import Lock
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)  # of a histogram that names none
-Sample = tuple[str, tuple[str, ...], float]  # what follows the name of the metric, the values of its labels, the number
+Sample = tuple[str, dict[str, str], float]  # what follows the name of the metric, its labels, the number
 
 _all: list[Metric] = []
 
@@ -35,13 +39,9 @@ class Metric:
         """All numbers of it, as they are now."""
         return ()
 
-    def lines(self) -> Iterator[str]:
-        """What is shown of it."""
-        yield f"# HELP {self.name} {self.says}"
-        yield f"# TYPE {self.name} {self.kind}"
-        for ending, values, number in self.samples():
-            said = ",".join(f'{label}="{_escaped(value)}"' for label, value in sorted(zip(self.labels, values, strict=True)))
-            yield f"{self.name}{ending}{f'{{{said}}}' if said else ''} {float(number)!r}"
+    def labelled(self, values: tuple[str, ...]) -> dict[str, str]:
+        """The labels with their values, in the order in which the library shows them."""
+        return dict(sorted(zip(self.labels, values, strict=True)))
 
 
 class Tallies(Metric):
@@ -50,12 +50,12 @@ class Tallies(Metric):
     kind = "counter"
 
     def __init__(self, name: str, says: str, labels: tuple[str, ...]) -> None:
-        super().__init__(f"{name}_total", says, labels)
+        super().__init__(name, says, labels)
         self.counts: Counts[tuple[str, ...]] = Counts()
 
     def samples(self) -> Iterable[Sample]:
         """See `Metric`."""
-        return (("", values, count) for values, count in self.counts.items())
+        return (("_total", self.labelled(values), count) for values, count in self.counts.items())
 
 
 class Level(Metric):
@@ -69,7 +69,7 @@ class Level(Metric):
 
     def samples(self) -> Iterable[Sample]:
         """See `Metric`."""
-        return (("", (), self.value),)
+        return (("", {}, self.value),)
 
 
 class Durations(Metric):
@@ -92,13 +92,15 @@ class Durations(Metric):
         """See `Metric`."""
         *within, total = accumulate(self._counts)
         for bound, count in zip((*map(float, self._bounds), "+Inf"), (*within, total), strict=True):
-            yield f'_bucket{{le="{bound}"}}', (), count
-        yield "_count", (), total
-        yield "_sum", (), self._sum
+            yield "_bucket", {"le": str(bound)}, count
+        yield "_count", {}, total
+        yield "_sum", {}, self._sum
 
 
 class _OfThreads(Metric):
     """Numbers that any thread may change, one for all values of the labels. Without labels there is one from the beginning."""
+
+    ending = ""
 
     def __init__(self, name: str, says: str, labels: tuple[str, ...] = ()) -> None:
         super().__init__(name, says, labels)
@@ -114,16 +116,13 @@ class _OfThreads(Metric):
         """See `Metric`."""
         with self._lock:
             numbers = tuple(self._numbers.items())
-        return (("", values, number) for values, number in numbers)
+        return ((self.ending, self.labelled(values), number) for values, number in numbers)
 
 
 class Counter(_OfThreads):
     """Counts what only grows."""
 
-    kind = "counter"
-
-    def __init__(self, name: str, says: str, labels: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{name}_total", says, labels)
+    kind, ending = "counter", "_total"
 
 
 class Gauge(_OfThreads):
@@ -147,7 +146,7 @@ class Gauge(_OfThreads):
 
     def samples(self) -> Iterable[Sample]:
         """See `Metric`."""
-        return super().samples() if self._asked is None else (("", (), self._asked()),)
+        return super().samples() if self._asked is None else (("", {}, self._asked()),)
 
 
 class Histogram(Durations):
@@ -177,10 +176,29 @@ class Histogram(Durations):
             self.observe(perf_counter() - began)
 
 
+def load() -> None:
+    """Have the library at hand: 20 ms the first time, for a thread."""
+    import_module("prometheus_client")
+
+
 def exposition() -> bytes:
     """All metrics in the text format of Prometheus."""
-    return "".join(f"{line}\n" for metric in _all for line in metric.lines()).encode()
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.registry import Collector
+
+    class Ours(Collector):
+        def collect(self) -> Iterator[Family]:
+            return map(_family, _all)
+
+    registry = CollectorRegistry()
+    registry.register(Ours())
+    return generate_latest(registry)
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def _family(metric: Metric) -> Family:
+    from prometheus_client.metrics_core import Metric as Family
+
+    family = Family(metric.name, metric.says, metric.kind)
+    for ending, labels, number in metric.samples():
+        family.add_sample(f"{metric.name}{ending}", labels, number)
+    return family

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -39,4 +40,5 @@ class OpsApi:
         )
 
     async def _metrics(self, _request: web.Request) -> web.Response:
+        await asyncio.to_thread(telemetry_metrics.load)
         return web.Response(body=telemetry_metrics.exposition(), headers={"Content-Type": telemetry_metrics.CONTENT_TYPE})
