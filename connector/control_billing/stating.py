@@ -21,7 +21,7 @@ import orjson
 
 from connector import telemetry
 from connector.control_billing.receipted import last_before
-from connector.control_billing.statements import DISPUTED, WHATS, Means, Outcome, Statements, concluded, timed
+from connector.control_billing.statements import DISPUTED, LATE_SECONDS, WHATS, Means, Outcome, Statements, concluded, timed
 from connector.dsp import answers
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
@@ -147,7 +147,8 @@ class Stating:
         told = _told(await self.ask("GET", place, stored.peer))
         stored = await self._take_ack(stored, told)
         theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))
-        if not stored.ack and not _names(theirs, stored) and await self._late(place, stored):
+        taken = self._means.clock.now() <= process.updated + LATE_SECONDS  # then it is stated, whatever has kept the receipt from it
+        if not stored.ack and not _names(theirs, stored) and taken and await self._late(place, stored):
             told = _told(await self.ask("GET", place, stored.peer))
             stored = await self._take_ack(stored, told)
             theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))

@@ -291,6 +291,27 @@ async def test_a_receipt_that_the_provider_has_signed_not_to_have_counts_no_more
         assert one["counts"]["bytes"] < len(CONTENT)
 
 
+async def test_what_keeps_a_receipt_from_the_provider_keeps_the_statement_for_as_long_as_it_would_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, _ = await lost(both, there=False)
+        at = both.consumer.connector.states.stating
+        send = at._peer.send
+
+        async def through(method: str, url: str, **more: Any) -> Reply:
+            return Reply(403, {}, b"<html>no way</html>") if url.endswith("/receipt") else await send(method, url, **more)
+
+        monkeypatch.setattr(at._peer, "send", through)
+        with pytest.raises(PeerFailed, match="403"):
+            await at.settle(ours)
+        monkeypatch.setattr(stating, "LATE_SECONDS", -60.0)
+        await at.settle(ours)
+        assert {(await fact(each, pid, *SAID)).what for each, pid in ((both.consumer, ours), (both.provider, theirs))} == {
+            "statement-agreed"
+        }
+
+
 CRASHES = ("statement-signed", "statement-agreed")
 
 
