@@ -42,7 +42,7 @@ IDLE_SECONDS: Final = 60.0
 IDLE_MAX: Final = 3  # answers in a row to which neither bytes nor a new receipt belong: a sink that has no other is asked again later
 ANSWER_BYTES_MAX: Final = 64 * 1024
 DIGITS_MAX: Final = 18
-AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})  # the last: no room, for now (RFC 4918, 11.5)
 
 
 class Data(Value):

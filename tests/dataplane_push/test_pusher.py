@@ -320,7 +320,7 @@ async def test_anybodys_sink_gets_nothing_where_receipts_are_demanded(tmp_path: 
         assert (caught.value.code, sink.got) == ("receipt-required", [])
 
 
-@pytest.mark.parametrize(("status", "refused"), [(403, True), (404, True), (503, False)])
+@pytest.mark.parametrize(("status", "refused"), [(403, True), (404, True), (503, False), (507, False)])
 async def test_a_sink_that_does_not_take_it_is_believed_or_asked_again(tmp_path: Path, status: int, refused: bool):
     async with stand(tmp_path, CONTENT) as at, plain(status) as (_, address):
         with pytest.raises(PeerFailed) as caught:
@@ -328,7 +328,7 @@ async def test_a_sink_that_does_not_take_it_is_believed_or_asked_again(tmp_path:
         assert isinstance(caught.value, PeerRefused) is refused
 
 
-@pytest.mark.parametrize("head", [429, 500, 503])
+@pytest.mark.parametrize("head", [429, 500, 503, 507])
 async def test_a_sink_that_cannot_say_now_what_it_wants_gets_nothing_yet(tmp_path: Path, head: int):
     async with stand(tmp_path, CONTENT) as at, plain(head=head) as (sink, address):
         with pytest.raises(PeerFailed, match=f"status {head}"):
