@@ -66,6 +66,7 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
 from connector.dataplane.stream import Representations
+from connector.dataplane_accounts.indexed import Indexed
 from connector.dataplane_disk.disks import Disks
 from connector.dataplane_push.pusher import Pusher
 from connector.dataplane_push.signed import Sinks
@@ -237,7 +238,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         lives = await kept_lives(settings, logs.folder / "live", streams, flows, operations, journal, stack)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
-        receipts.look_at = looking_at(sources, logs, flows)
+        receipts.look_at, receipts.indexed = looking_at(sources, logs, flows), Indexed(store, logs).of
         journal.listen(receipts.committed, Kind.TRANSFER, Metered)
         stack.push_async_callback(receipts.close)
         states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max, operations)

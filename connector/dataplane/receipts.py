@@ -24,6 +24,7 @@ from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dataplane_accounts.account import Account, known_log, late, own_counts
+from connector.dataplane_accounts.indexed import nothing_indexed
 from connector.dataplane_accounts.outstanding import unsigned_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
@@ -71,8 +72,9 @@ class Answered(Value):
 
 class Receipts:
     """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself.
-    `live(transfer)` opens the log of live data, which no manifest describes; `look_at`, if it is set, looks at a leaf that a consumer has
-    rejected; `credited` says whether anything of an account without receipts is billed elsewhere, as it is signed for there."""
+    `live(transfer)` opens the log of live data, which no manifest describes; `indexed(transfer)` finds that of others for an account that
+    is not at hand; `look_at`, if it is set, looks at a leaf that a consumer has rejected; `credited` says whether anything of an account
+    without receipts is billed elsewhere, as it is signed for there."""
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class Receipts:
     ) -> None:
         self._live = live
         self.look_at: LookAt | None = None
+        self.indexed: Callable[[str], Awaitable[Described | None]] = nothing_indexed
         self.credited: Callable[[Metered], Awaitable[bool]] = nothing_credited
         self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
         self._accounts, self._flows, self._ledger = accounts, flows, ledger
@@ -168,7 +171,8 @@ class Receipts:
             signed = stored if stored.sequence else replace(stored, ranges=(), counts=Counts())
             told = signed.counts.bytes
             with self._live(transfer) if stored.root is None else nullcontext() as growing:
-                log = known_log(stored, account, growing)
+                found = growing if stored.root is None or account is not None else await self.indexed(transfer)
+                log = known_log(stored, account, found)
                 judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now)
                 judged = judge()
                 if judged.outcome is Outcome.STALE:

@@ -296,15 +296,16 @@ def same(stored: Metered | None, log: Described) -> bool:
     return named and stored is not None and stored.root == log.root
 
 
-def known_log(stored: Metered, account: Account | None, live: Described | None) -> credit.Log:
-    """What we know of the content log: all of it while it is at hand, else as much as the manifest says. Raises MeterRefused
-    for that of live data which is not kept any more."""
+def known_log(stored: Metered, account: Account | None, found: Described | None) -> credit.Log:
+    """What we know of the content log: all of it while it is at hand, or `found` elsewhere, else as much as the manifest says. Raises
+    MeterRefused for that of live data which is not kept any more."""
     manifest = manifest_of(stored.manifest)
     if stored.root is None:
-        if live is None or manifest.snapshot != live.snapshot:
+        if found is None or manifest.snapshot != found.snapshot:
             raise MeterRefused(GONE, "log-gone")
-        return live.known(manifest)
-    return credit.finite(manifest) if account is None or account.log.root != stored.root else account.log.known(manifest)
+        return found.known(manifest)
+    found = account.log if account is not None else found
+    return credit.finite(manifest) if found is None or found.root != stored.root else found.known(manifest)
 
 
 def own_counts(stored: Metered, account: Account | None, before: Metered | None = None) -> Counts:

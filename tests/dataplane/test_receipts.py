@@ -327,6 +327,29 @@ async def test_records_are_those_that_we_have_counted(tmp_path: Path):
 
 
 @pytest.mark.asyncio
+async def test_records_are_those_that_we_have_counted_also_after_a_start_before_anybody_has_asked_for_data(tmp_path: Path):
+    store = MemoryStore()
+    async with metered(tmp_path, store) as (rig, consumer):
+        await rig.publish(LINES, media_type=NDJSON)
+        view = rig.transfers.views[TRANSFER]
+        manifest = await consumer.begin()
+        ends = [LINES[at : at + CHUNK_BYTES].count(b"\n") for at in range(0, len(LINES), CHUNK_BYTES)]
+        consumer.log = credit.finite(manifest, records=lambda first, last: sum(ends[first - 1 : last - 1]))
+        await consumer.sign((1, 2))
+    async with metered(tmp_path, store, before=view) as (rig, again):
+        assert rig.metering is not None
+        assert rig.logs is not None
+        logs = rig.logs
+        rig.metering.receipts.indexed = lambda _transfer: logs.at_hand(view.source)
+        again.account, again.count = consumer.account, consumer.count
+        again.log = credit.finite(manifest, records=lambda first, last: ends[0] if first == 1 else 0)
+        status, body = await again.post(again.receipt((1, 3)))
+        assert (status, orjson.loads(body)["code"]) == (422, "records-differ")
+        again.log = consumer.log
+        await again.sign((1, 3))
+
+
+@pytest.mark.asyncio
 async def test_a_leaf_that_failed_is_told_and_one_that_did_not_is_no_excuse(tmp_path: Path):
     async with metered(tmp_path) as (rig, consumer):
         await consumer.begin()
