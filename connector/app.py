@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
 from connector.app_memory import gather, settle
-from connector.app_parts import Together, kept_lives, kept_room, looking_at, own_key, store_fault, watched_disks
+from connector.app_parts import Together, kept_lives, kept_room, looking_at, own_key, prepared, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
@@ -111,7 +111,7 @@ class Replaced(Struct):
 
 class Connector(Struct):
     """A running connector. `settings` are those in force, `token_hash` is the SHA-256 of the admin token, `ports` are the
-    listeners' real ports by name; `close` drains and ends it."""
+    listeners' real ports by name; `prepare` makes ahead what the first requests would else make; `close` drains and ends it."""
 
     settings: Settings
     store: Store
@@ -124,6 +124,7 @@ class Connector(Struct):
     ops: OpsApi
     stack: AsyncExitStack
     reload: Callable[[], Any]
+    prepare: Callable[[], Awaitable[None]]
     token_hash: bytes
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -164,7 +165,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(peer.close)
 
         journal = Journal(store, clock)
-        policies = Policies(Options(profiles=read_profiles()))
+        policies = Policies(lambda: Options(profiles=read_profiles()))
         automatic = Automatic(settings.approval.delay_seconds)
         steps = Steps(instead.approver or automatic, ids, Sender(own.id, own.protocol or "", parts.times(settings)))
         tokens = Tokens(
@@ -317,7 +318,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         journal.listen(pushing.committed, Kind.TRANSFER)
         sink = SinkApi(tokens, store, downloads.receptions, tracing, signing, views.demands)
 
-        running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, token_hash)
+        prepare = partial(prepared, settings, peer)
+        running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, prepare, token_hash)
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
         guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)
         beside = ledger_api.LedgerApi(book, protocol.caller, limits)
@@ -378,6 +380,7 @@ async def serve(
     if ready is not None:
         ready(running)
     try:
+        await running.prepare()
         await asyncio.to_thread(gather)
         await stop.wait()
         telemetry.log.info("draining")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from connector.adapters.keys import Keys
+from connector.adapters.peer_http import HttpPeer
 from connector.control.journal import Journal
 from connector.control.operate import Operations
 from connector.control_streams.concluding import complete
@@ -27,6 +29,7 @@ from connector.ports import Sources, Store
 from connector.ports.live import LiveSources
 from connector.settings import Settings
 from connector.values import Value
+from connector.vocabulary import read_profiles
 
 
 class Together(Value):
@@ -37,6 +40,14 @@ class Together(Value):
     def add_to(self, app: web.Application) -> None:
         for part in self.parts:
             part.add_to(app)
+
+
+async def prepared(settings: Settings, peer: HttpPeer) -> None:
+    """Make what the first policy and the first connection over TLS would else wait for, beside the loop. Raises SettingsError, PolicyError
+    for profile packs that cannot be used."""
+    await asyncio.to_thread(read_profiles)
+    if not settings.egress.http:
+        await peer.prepare()
 
 
 async def store_fault(store: Store) -> str | None:

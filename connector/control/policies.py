@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -101,17 +102,25 @@ def _size_bytes(parts: int, text_bytes: int) -> int:
 class Policies:
     """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows. What they do
     not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met.
-    `extents` says how large data are, where that is known."""
+    They may be made by a function, which is asked for the first policy. `extents` says how large data are, where that is known."""
 
-    def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
+    def __init__(self, options: Options | Callable[[], Options] = DEFAULT_OPTIONS) -> None:
         self.extents: Extents = nothing_known
-        self.options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
+        self._made = options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
-        self._alike = Alike(self.options, _size_bytes)
         self._verdicts: Remembered[tuple[Any, ...], tuple[Verdict, tuple[str, ...]]] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._same: Remembered[tuple[bytes, bytes], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._shown: Remembered[tuple[Any, ...], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._settled: Remembered[tuple[bytes, bytes, str, str], Settlement] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
+
+    @cached_property
+    def options(self) -> Options:
+        options = self._made if isinstance(self._made, Options) else self._made()
+        return replace(options, measured=MEASURED | DATED) if options.measured is None else options
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike(self.options, _size_bytes)
 
     def read(self, document: Document) -> Read:
         """The document with what it means."""

@@ -1,7 +1,11 @@
 """`connector run` by the shortest way: it is told what the tree of commands would be told; what it does not understand is the tree's."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from connector.cli import run
 from connector.cli.commands import run_command_line
 from connector.cli_run import serving
+from tests.free_ports import free_block
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,52 @@ for hard in (4096, 256):
 
 def test_a_connector_may_open_as_many_files_as_its_system_lets_it():
     subprocess.run([sys.executable, "-c", FEW], check=True)
+
+
+# What is not Python's own and a connector needs before it is ready; whatever else is loaded for the first that uses it.
+# fmt: off
+NEEDED = {
+    "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "multidict", "propcache", "typing_extensions", "yarl", "idna",  # HTTP
+    "jsonschema_rs", "msgspec", "orjson", "_orjson",  # messages
+    "nacl", "_cffi_backend", "cbor2", "_cbor2", "rfc8785",  # what is signed
+    "aiodns", "backports", "brotli", "brotlicffi", "org", "sitecustomize",  # which others look for, and go without
+}
+# fmt: on
+
+
+def test_a_connector_that_is_ready_has_loaded_what_it_needs_and_nothing_else(tmp_path: Path):
+    """A real one, of which Python says what it loads as it does."""
+    own = ("--name", "hospital", "--id", "did:web:hospital.example", "--role", "hospital", "--development")
+    assert run_command_line(["init", *own, "--directory", str(tmp_path), "--port", str(free_block(4))]) == 0
+    command = [sys.executable, "-X", "importtime", "-m", "connector", "run", "--config", str(tmp_path / "connector.toml")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ, QIAO_TELEMETRY_LOG_FORMAT="json")) as process:
+        try:
+            assert process.stderr is not None
+            loaded = ready(process.stderr)
+            assert {"connector.app"} <= loaded
+            assert "connector.cli.commands" not in loaded
+            assert {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names - {"connector", "_distutils_hack"} <= NEEDED
+            assert "yaml" in names(process.stderr), "and what reads the words of policies comes before the first policy does"
+            process.send_signal(signal.SIGTERM)
+            assert not process.stderr.read().count("Traceback")
+            assert process.wait() == 0
+        finally:
+            process.kill()
+
+
+def ready(lines: Iterator[str]) -> set[str]:
+    """What is loaded until the connector says that it is ready."""
+    found = set()
+    for line in lines:
+        if '"event":"ready"' in line:
+            return found
+        found.update(IMPORTED.findall(line))
+    raise AssertionError("it has ended")
+
+
+def names(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield from IMPORTED.findall(line)
+
+
+IMPORTED = re.compile(r"import time:[ 0-9|]+ ([\w.]+)$", re.MULTILINE)

@@ -75,6 +75,20 @@ def test_a_verdict_keeps_the_decision_and_the_facts_it_was_taken_on():
     assert document["rules"], "a reason for every rule"
 
 
+def test_what_is_known_is_asked_for_with_the_first_policy_and_once():
+    asked: list[Options] = []
+
+    def known() -> Options:
+        asked.append(Options(conflict="permit"))
+        return asked[-1]
+
+    policies = Policies(known)
+    assert asked == []
+    policies.parse(purpose_policy("research"))
+    policies.parse(purpose_policy("quality"))
+    assert [each.conflict for each in asked] == [policies.options.conflict] == ["permit"]
+
+
 def test_a_decision_has_an_id_and_the_digest_of_its_policy():
     """What is decided again at hand, without the engine, has an id of its own instant too."""
     known, policy = Policies(), purpose_policy("research")
