@@ -156,10 +156,11 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         own = participant(
             settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH
         )
-        identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
         kept = kept_room(settings)
         store = parts.store_of(settings, own.id, stack)
         stack.push_async_callback(store.close)
+        used = parts.kept_ids(settings, stack)
+        identity = instead.identity or RegistryIdentity(own, registry, keys, clock, used=used)
         ca_file, certificate, key, crl_file = parts.client_files(settings)
         peer = HttpPeer(parts.guard(settings), ca_file=ca_file, certificate=certificate, key=key, crl_file=crl_file)
         stack.push_async_callback(peer.close)
@@ -309,7 +310,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
         metered = metering_api.Metering(accounts, receipts, settings.data.url, lives)
         served = (gate, flows, tokens, identity, sources, tracing, Meters(ledger))
-        signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock)
+        signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock, used)
         data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
         of_pushed = OpenSources[Any](sources)
         stack.push_async_callback(of_pushed.close)

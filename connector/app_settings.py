@@ -21,6 +21,7 @@ from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
 from connector.adapters.sqlite_schema import claimed
 from connector.adapters_stores.anchor import FileAnchor, MemoryAnchor
+from connector.adapters_stores.used_file import UsedFile
 from connector.adapters_streams.dialled import client_tls
 from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
@@ -128,6 +129,16 @@ def anchor_of(settings: Settings) -> Anchor:
         return MemoryAnchor()
     path = settings.store.path.resolve()
     return FileAnchor(path.with_name(f"{path.name}.ledger"))
+
+
+def kept_ids(settings: Settings, stack: AsyncExitStack) -> UsedFile | None:
+    """What remembers beside the store which tokens and signatures were used; a store in memory has none. Raises StoreError."""
+    if settings.store.kind == "memory":
+        return None
+    path = settings.store.path.resolve()
+    used = UsedFile(path.with_name(f"{path.name}.used"))
+    stack.callback(used.close)
+    return used
 
 
 def own_places(settings: Settings) -> tuple[Path, ...]:

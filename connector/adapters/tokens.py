@@ -4,11 +4,12 @@ A token is a JWT that its sender signs itself: `iss` and `sub` are its DID, `aud
 What the sender is, the registry says, not the token.
 
 Single use is kept in memory, by the time at which the tokens end, so memory is bounded by the rate of calls times their life; a clock that
-is set ahead and comes back makes it forget nothing. That memory begins with the process. Therefore a token whose `iat` lies before the
-start is refused, without any leeway: it may have been used already. `iat` carries fractions of a second, so this costs a sender whose clock
-agrees with ours nothing but a retry of what was in flight at the restart; one whose clock is n seconds behind is refused for the first n
-seconds. Where our clock is set back to before the start, the start moves with it: else nobody would be taken for all that time. One whose
-clock runs ahead could repeat a token of its own within its last seconds of life, which the idempotence of messages absorbs.
+is set ahead and comes back makes it forget nothing. What a process has taken the next one finds in a file, as far as it would count by the
+clock of its start: tokens of a sender whose clock runs ahead, and all of a time in which ours did. A token whose `iat` lies before the
+start is refused besides, without any leeway, since a loss of power may have taken the end of that file. `iat` carries fractions of a
+second, so this costs a sender whose clock agrees with ours nothing but a retry of what was in flight at the restart; one whose clock is n
+seconds behind is refused for the first n seconds. Where our clock is set back to before the start, the start moves with it, and what counts
+again is looked for in the file: else nobody would be taken for all that time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 from connector.errors import Unauthenticated
 from connector.ports import Caller, Clock, Participant
 from connector.signatures.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, read, sign
-from connector.signatures.used import UsedIds
+from connector.signatures.used import Kept, UsedIds
 
 TYP = "JWT"
 SCHEME = "Bearer"
@@ -60,6 +61,7 @@ class RegistryIdentity:
         *,
         random: Callable[[int], bytes] = os.urandom,
         claims_seconds: float = CLAIMS_SECONDS,
+        used: Kept | None = None,
     ) -> None:
         self._own = own
         self._members = members
@@ -68,7 +70,8 @@ class RegistryIdentity:
         self._random = random
         self._claims_seconds = claims_seconds
         self._started = clock.now()
-        self._used = UsedIds(monotonic)
+        self._used = UsedIds(monotonic, kept=used)
+        self._used.recall(self._started)
 
     @property
     def own(self) -> Participant:
@@ -108,7 +111,9 @@ class RegistryIdentity:
         if claims.get("sub") != issuer:
             raise Unauthenticated("the token's `sub` is not its `iss`")
         issued, ends = check(claims, audience=self._own.id, now=now)
-        self._started = min(self._started, now)  # the clock was set back since: nobody could have a fresher one for all that time
+        if now < self._started:  # the clock was set back since: nobody could have a fresher one for all that time
+            self._started = now
+            self._used.recall(now)
         if issued < self._started:
             before = f"the token was issued {self._started - issued:.0f} s before this connector started"
             raise Unauthenticated(f"{before}; send a fresh one, and if it is one compare the clocks of both sides")

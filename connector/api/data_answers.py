@@ -29,7 +29,7 @@ from connector.signatures.asking import Means
 from connector.signatures.digests import AUTHORIZATION, DIGEST
 from connector.signatures.fields import write_bare
 from connector.signatures.jws import SigningKey
-from connector.signatures.used import UsedIds
+from connector.signatures.used import Kept, UsedIds
 
 BEARER_CHARACTERS_MAX = 4096
 BASE_BYTES_MAX = 4096  # of a signature on record: a ledger has no room for whatever a client puts into its fields
@@ -68,12 +68,19 @@ class Signing:
     """Signs the answers to whoever signs its request or asks for it, and looks at the signatures of requests (RFC 9421).
 
     `url` is the listener's own address as others use it: behind a proxy that is what they sign, and not what arrives here. `signer`
-    returns the key that signs now, `keys` those known of a participant.
+    returns the key that signs now, `keys` those known of a participant; `used` remembers what was used for the next process.
     """
 
-    def __init__(self, url: str, signer: Callable[[], SigningKey], keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
+    def __init__(
+        self,
+        url: str,
+        signer: Callable[[], SigningKey],
+        keys: Callable[[str], Sequence[VerificationKey]],
+        clock: Clock,
+        used: Kept | None = None,
+    ) -> None:
         self._url, self._signer, self._clock = url, signer, clock
-        self._possession = Possession(keys, clock)
+        self._possession = Possession(keys, clock, used)
         self._started, self._noted = clock.now(), UsedIds(monotonic)
         self.means = Means(signer, keys, clock.now, os.urandom)  # the same for what we ask ourselves
 

@@ -2,7 +2,8 @@
 consumer, or, of data that are brought to its sink, their provider.
 
 Which key is no matter, as long as it is one of the holder's that is valid now. Each signature is good once: its nonce is remembered
-for as long as it is fresh. That memory begins with the process, so a signature from before is put off until another can be made.
+for as long as it is fresh, also by the next process; but a loss of power may take the last of them, so a signature from before the start is
+put off until another can be made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from connector.errors import Busy, SignatureRefused
 from connector.ports import Clock, VerificationKey
 from connector.signatures.digests import DIGEST, check_content
 from connector.signatures.http import AGE_SECONDS_MAX, Request, verify_request
-from connector.signatures.used import UsedIds
+from connector.signatures.used import Kept, UsedIds
 
 TO_SIGN = (
     "the agreement demands requests that whoever has the token signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
@@ -22,19 +23,23 @@ TO_SIGN = (
 
 
 class Possession:
-    """Judges the signatures of requests. `keys` are those known of a participant (`Identity.keys`)."""
+    """Judges the signatures of requests. `keys` are those known of a participant (`Identity.keys`), `used` remembers nonces for the next
+    process."""
 
-    def __init__(self, keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
+    def __init__(self, keys: Callable[[str], Sequence[VerificationKey]], clock: Clock, used: Kept | None = None) -> None:
         self._keys, self._clock = keys, clock
         self._started = clock.now()
-        self._used = UsedIds(monotonic)
+        self._used = UsedIds(monotonic, kept=used)
+        self._used.recall(self._started)
 
     def demand(self, request: Request, holder: str) -> None:
         """Raise SignatureRefused unless `holder` (a participant id) has signed this request, and just now; Busy if that cannot be
         told so soon after a start, TooMany if more of its nonces are fresh than are remembered."""
         now = self._clock.now()
         signed = verify_request(request, holder, self._keys(holder), now)
-        self._started = min(self._started, now)  # the clock was set back since
+        if now < self._started:  # the clock was set back since
+            self._started = now
+            self._used.recall(now)
         if signed.created < self._started:
             raise Busy("the request was signed before this connector started, which has forgotten what was used; sign again")
         if not self._used.take(holder, signed.nonce or "", signed.created + AGE_SECONDS_MAX, now):

@@ -1,10 +1,11 @@
-"""What may be used once: the ids of identity tokens, and the nonces of signed requests. In memory, and bounded."""
+"""What may be used once: the ids of identity tokens, and the nonces of signed requests. In memory and bounded; others keep it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -29,6 +30,14 @@ class _Lot(Struct):
         return sum(map(len, self.ids.values()))
 
 
+class Kept(Protocol):
+    """Remembers for the next process what was used: digests of ids, and until when they would count (POSIX seconds)."""
+
+    def write(self, digest: bytes, ends: float) -> None: ...
+    def read(self, now: float) -> Sequence[tuple[bytes, float]]:
+        """What would count at this instant, or later. Raises StoreError."""
+
+
 class UsedIds:
     """The ids of what was used, each kept until its token or signature has ended for every clock that we tolerate: by the clock on the
     wall and by `steady`, which nobody sets (seconds). A clock that was set ahead and comes back finds them still. What has ended by both is
@@ -39,12 +48,12 @@ class UsedIds:
     capacity, what is held grows with the logarithm of their number only.
     """
 
-    def __init__(self, steady: Callable[[], float], capacity: int = REMEMBERED_MAX) -> None:
+    def __init__(self, steady: Callable[[], float], capacity: int = REMEMBERED_MAX, kept: Kept | None = None) -> None:
         self._lots: dict[int, _Lot] = {}
         self._past: dict[int, tuple[float, set[bytes]]] = {}  # (end, ids) of what has ended, the longest ago first
         self._held: Counter[str] = Counter()  # issuer -> ids, over all lots that have not ended
         self._total = self._past_total = 0
-        self._capacity, self._steady = capacity, steady
+        self._capacity, self._steady, self._kept = capacity, steady, kept
 
     def __len__(self) -> int:
         """How many have not ended."""
@@ -75,7 +84,19 @@ class UsedIds:
         own.ends = max(own.ends, steady + ends - now)
         self._held[issuer] += 1
         self._total += 1
+        if self._kept is not None:
+            self._kept.write(digest, ends)
         return True
+
+    def recall(self, now: float) -> None:
+        """Take up what earlier processes have taken and would count now, or later: at a start, and where the clock is set back to before
+        it. It is held as what has ended is, so it takes no room from what comes. Raises StoreError."""
+        steady = self._steady()
+        for digest, ends in self._kept.read(now) if self._kept is not None else ():
+            before, ids = self._past.get(number := int(ends // BUCKET_SECONDS), (0.0, set[bytes]()))
+            self._past_total += digest not in ids
+            ids.add(digest)
+            self._past[number] = max(before, steady + ends - now), ids
 
     def _end(self, number: int) -> None:
         lot = self._lots.pop(number)

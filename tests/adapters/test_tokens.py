@@ -1,6 +1,7 @@
 import asyncio
 import base64
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from nacl.signing import SigningKey as Signature
 
 from connector.adapters import tokens
 from connector.adapters.tokens import RegistryIdentity
+from connector.adapters_stores.used_file import UsedFile
 from connector.errors import TooMany, Unauthenticated
 from connector.ports import Participant
 from connector.signatures.jws import PublicKey, SigningKey, sign, signing_key
@@ -65,8 +67,8 @@ class Signer:
         return [self.key.key]
 
 
-def identity(id: str, key: SigningKey, members: Members, clock: SetClock) -> RegistryIdentity:
-    return RegistryIdentity(someone(id), members, Signer(key), clock)
+def identity(id: str, key: SigningKey, members: Members, clock: SetClock, used: UsedFile | None = None) -> RegistryIdentity:
+    return RegistryIdentity(someone(id), members, Signer(key), clock, used=used)
 
 
 def pair(clock: SetClock) -> tuple[RegistryIdentity, RegistryIdentity, Members]:
@@ -369,6 +371,44 @@ async def test_after_a_restart_no_token_of_before_is_taken_and_fresh_ones_are():
         with pytest.raises(Unauthenticated, match="before this connector started; send a fresh one"):
             await restarted.verify(header)
     await restarted.verify(await bio.mint(HOSPITAL))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_token_that_was_used_while_both_clocks_were_ahead_is_used_also_after_a_restart_and_both_set_back(tmp_path: Path, when: str):
+    clock, members, file = SetClock(), Members(BIO_KEY.key, HOSPITAL_KEY.key), UsedFile(tmp_path / "used")
+    clock.at += 3600
+    hospital, bio = identity(HOSPITAL, HOSPITAL_KEY, members, clock, file), identity(BIO, BIO_KEY, Members(HOSPITAL_KEY.key), clock)
+    used, unused = await bio.mint(HOSPITAL), await bio.mint(HOSPITAL)
+    await hospital.verify(used)
+    if when == "before":
+        clock.at -= 3600
+    else:
+        clock.at += 1
+    file.close()
+    file = UsedFile(tmp_path / "used")
+    restarted = identity(HOSPITAL, HOSPITAL_KEY, members, clock, file)
+    if when == "after":
+        clock.at -= 3601
+    await restarted.verify(await bio.mint(HOSPITAL))
+    clock.at += 3600
+    with pytest.raises(Unauthenticated, match="used before"):
+        await restarted.verify(used)
+    await restarted.verify(unused)
+    file.close()
+
+
+@pytest.mark.asyncio
+async def test_a_token_of_a_sender_whose_clock_is_ahead_is_used_also_after_a_restart(tmp_path: Path):
+    clock, ahead, members, file = SetClock(), SetClock(), Members(BIO_KEY.key, HOSPITAL_KEY.key), UsedFile(tmp_path / "used")
+    ahead.at += 20
+    bio = identity(BIO, BIO_KEY, Members(HOSPITAL_KEY.key), ahead)
+    used = await bio.mint(HOSPITAL)
+    await identity(HOSPITAL, HOSPITAL_KEY, members, clock, file).verify(used)
+    clock.at += 5
+    with pytest.raises(Unauthenticated, match="used before"):
+        await identity(HOSPITAL, HOSPITAL_KEY, members, clock, file).verify(used)
+    file.close()
 
 
 @pytest.mark.asyncio
