@@ -232,9 +232,9 @@ def records_in(piece: bytes | bytearray, unit: str, first: int = 0, last: int | 
     last = len(piece) if last is None else last
     if (separator := SEPARATORS.get(unit)) is None or first >= last:
         return 0
+    if len(separator) == 1:  # CPython takes a byte away by `memchr`, and counts it by a loop, in three times the time
+        return last - first - len(piece[first:last].replace(separator, b""))
     count = piece.count(separator, first, last)
-    if len(separator) == 1:
-        return count
     feed = separator[0]
     return count << FLAGS | (BEGINS if piece[first] == feed else 0) | (ENDS if piece[last - 1] == feed else 0)
 
