@@ -35,7 +35,7 @@ from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
 from connector.app_memory import gather, settle
-from connector.app_parts import Together, kept_lives, kept_room, looking_at, own_key, prepared, store_fault, watched_disks
+from connector.app_parts import Together, kept_lives, kept_room, look_into, own_key, prepared, retaining, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
@@ -51,10 +51,9 @@ from connector.control.rights import Rights
 from connector.control.simulate import Simulation
 from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
-from connector.control.watch import Retention, Watch
+from connector.control.watch import Watch
 from connector.control_billing.affording import reckoning
 from connector.control_billing.bills import Bills
-from connector.control_streams.parts import Parts
 from connector.control_streams.pushing import Pushing
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.edr import Tokens
@@ -66,7 +65,6 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
 from connector.dataplane.stream import Representations
-from connector.dataplane_accounts.indexed import Indexed
 from connector.dataplane_disk.disks import Disks
 from connector.dataplane_push.pusher import Pusher
 from connector.dataplane_push.signed import Sinks
@@ -77,7 +75,6 @@ from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError
 from connector.intake.account import Means
 from connector.intake.download import Downloads, Metering
-from connector.intake_files.finishing import forget
 from connector.ledger.book import Book, signer_of
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
@@ -240,7 +237,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         lives = await kept_lives(settings, logs.folder / "live", streams, flows, operations, journal, stack)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
-        receipts.look_at, receipts.indexed = looking_at(sources, logs, flows), Indexed(store, logs).of
+        look_into(receipts, sources, store, logs, flows)
         journal.listen(receipts.committed, Kind.TRANSFER, Metered)
         stack.push_async_callback(receipts.close)
         states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max, operations)
@@ -250,7 +247,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)
         outbox.unheard = pulls.unheard
-        retention = Retention(journal, parts.keep(settings), parts=Parts(journal, partial(forget, sinks)).sweep)
+        retention = retaining(settings, journal, sinks)
         ops = OpsApi(
             (("store", lambda: store_fault(store)), ("disk", disks.fault), ("ledger", book.fault), ("watch", watch.fault),
              ("retention", retention.fault))

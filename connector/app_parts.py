@@ -13,20 +13,26 @@ from aiohttp import web
 
 from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
+from connector.app_settings import keep
 from connector.control.journal import Journal
 from connector.control.operate import Operations
+from connector.control.watch import Retention
 from connector.control_streams.concluding import complete
+from connector.control_streams.parts import Parts
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import Flows
 from connector.dataplane.logs import Logs
-from connector.dataplane.receipts import LookAt
+from connector.dataplane.receipts import Receipts
+from connector.dataplane_accounts.indexed import Indexed
 from connector.dataplane_accounts.rejected import Rejections
 from connector.dataplane_disk.disks import DATABASE, FULL_BYTES, Disks, Reserve, look
 from connector.dataplane_live.lives import Lives
 from connector.dsp.messages import Kind
 from connector.errors import SettingsError, Unauthenticated
+from connector.intake_files.finishing import forget
 from connector.ports import Sources, Store
 from connector.ports.live import LiveSources
+from connector.ports.sinks import Sinks
 from connector.settings import Settings
 from connector.values import Value
 from connector.vocabulary import read_profiles
@@ -67,9 +73,14 @@ def own_key(keys: Keys, kid: str, now: float) -> bytes:
     raise Unauthenticated("the token was signed by a key that is not ours now")
 
 
-def looking_at(sources: Mapping[str, Sources], logs: Logs, flows: Flows) -> LookAt:
-    """What looks at a leaf that a consumer has rejected."""
-    return Rejections(sources, logs, flows.look_again).look_at
+def look_into(receipts: Receipts, sources: Mapping[str, Sources], store: Store, logs: Logs, flows: Flows) -> None:
+    """Have it looked at leaves that a consumer has rejected, and into the logs of data that nobody has asked for since the start."""
+    receipts.look_at, receipts.indexed = Rejections(sources, logs, flows.look_again).look_at, Indexed(store, logs).of
+
+
+def retaining(settings: Settings, journal: Journal, sinks: Sinks) -> Retention:
+    """The job that deletes what has been kept long enough, and parts of orders that were left in `sinks`."""
+    return Retention(journal, keep(settings), parts=Parts(journal, partial(forget, sinks)).sweep)
 
 
 def kept_room(settings: Settings) -> Reserve | None:
