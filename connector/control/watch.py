@@ -224,6 +224,7 @@ class Watch:
             covered = process.detail.get("covered") if process.state == State.STARTED else None
             return self._overdue(process, now) if covered is None else await self._quiet(process, now)
 
+        await self._journal.settled(pid)  # who has just taken our first message is told of its end, and has a pid by now
         await self._journal.decide(step, pid)
 
     async def _quiet(self, process: Process, now: float) -> Changes:

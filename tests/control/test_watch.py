@@ -24,7 +24,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import StoreError
 from connector.ports import Caller, Participant
-from connector.records import Agreement, Changes, Evidence, Outbound
+from connector.records import Agreement, Changes, Evidence, Expect, Outbound
 from connector.settings.fields import DeliverySettings, EdrSettings
 from connector.values import replace
 from tests.contracts.identity_contract import SetClock
@@ -567,3 +567,25 @@ async def test_who_waits_for_the_others_operator_waits_longer_than_that_one_has(
         ended = [await two.provider.state(N, there.pid, "TERMINATED"), await two.consumer.state(N, ours.pid, "TERMINATED")]
         assert [each.detail["reasons"] for each in ended] == [["nobody decided within 1 s"]] * 2
         assert [each.detail["ended_by"] for each in ended] == ["us", "peer"]
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_has_just_taken_our_first_message_is_told_that_its_process_is_over():
+    """That it has taken it is written a moment later: without its pid nobody could be told, and it would wait for us."""
+    asked = replace(waiting("n", 0.0, state="REQUESTED"), peer_pid=None, in_flight=Move.CONTRACT_REQUEST, in_flight_id="m", due=None)
+    made, tasks = Bench(), list[asyncio.Task[Any]]()
+    await made.put(asked)
+
+    async def taken() -> Changes:
+        now = await made.journal.process(N, "n")
+        assert now is not None
+        after = replace(now, peer_pid="theirs:n", in_flight=None, in_flight_id=None, version=now.version + 1, due=time.time())
+        return Changes((Expect(Process, "n", now.version),), (after,))
+
+    made.journal.hold("n", 3600.0, lambda: tasks.append(asyncio.create_task(made.journal.decide(taken, "n"))))
+    await made.journal.commit(Changes(saves=(replace(asked, version=asked.version + 1, due=time.time()),)))
+    await made.watch._look(N, "n")
+    process = await made.store.process(N, "n")
+    assert process is not None
+    assert (process.in_flight, made.sent["n"].move) == (Move.CONTRACT_TERMINATION, Move.CONTRACT_TERMINATION)
+    await asyncio.gather(*tasks)
