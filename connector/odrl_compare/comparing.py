@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from connector.odrl.duties import signed
@@ -18,7 +19,8 @@ from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import calendars
 from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
-from connector.odrl_compare.covering import all_covered, clears, described, idle, narrower, spared
+from connector.odrl_compare.covering import all_covered, clears, described, narrower, spared
+from connector.odrl_compare.lacking import Lack, lacks, shown_by, undone
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
 from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of
@@ -160,11 +162,10 @@ class Comparison:
             found = self._granted(look, grant)
             if found.answer != YES:
                 return found
-        obligations = all_covered(look.reader, look.one.policy.obligations, look.other.policy.obligations)
-        if obligations[1] is not None:
-            return self._duty(look, None, obligations)
-        remedies = clears(look.reader, look.one.policy, look.other.policy)
-        return Found(YES) if remedies[1] is None else self._duty(look, None, remedies)
+        state, duty = all_covered(look.reader, look.one.policy.obligations, look.other.policy.obligations)
+        if duty is None:
+            state, duty = clears(look.reader, look.one.policy, look.other.policy)
+        return Found(YES) if duty is None else self._besides(look, state, duty)
 
     def _granted(self, look: Look, grant: Grant) -> Found:
         """Whether the second policy permits what one permission of the first grants, for the duties that it owes."""
@@ -220,56 +221,50 @@ class Comparison:
         sure = next((box for box in work.rest(left, look.other.boxes) if not work.guessed(box)), None)
         if sure is not None:
             return Found(NO, partial(self._shown, look, grant, sure))
-        for far in look.other.grants:
-            common = next((meet for box in far.region if (meet := work.meet(left, box)) is not None and not work.guessed(meet)), None)
-            if common is None:
-                continue
-            for duty in far.rule.duties:
-                uncovered = all_covered(look.reader, grant.rule.duties, (duty,))[1]
-                due = [box for box in work.rest(common, idle(look.reader, duty)) if not work.guessed(box)]
-                if uncovered is not None and due:
-                    # Where another permission of the first owes something too, a decision would show that.
-                    others = [box for near in look.one.grants if near is not grant and near.rule.duties for box in near.region]
-                    alone = next((box for at in due for box in work.rest(at, others) if not work.guessed(box)), due[0])
-                    return self._duty(look, (grant, alone), (NO, uncovered))
-        return unknown("what the two permit differs in something that is not understood here")
+        # Where another permission of the first owes something too, a decision would show that.
+        owing = [box for near in look.one.grants if near is not grant and near.rule.duties for box in near.region]
+        duties = self._owed(look, grant)
 
-    def _duty(self, look: Look, where: tuple[Grant, Box] | None, state: tuple[str, Rule | None]) -> Found:
-        """The second asks for a duty that the first does not cover."""
-        duty = state[1]
-        asked = described(duty) if duty is not None else "a duty"
-        if state[0] == UNKNOWN:
-            return unknown(f"nobody here can tell whether the {self.names[0]} covers {asked} of the {self.names[1]}")
-        if where is not None and duty is not None and self._only_late(look, where[0], duty):
+        def places(reader: Reader) -> Iterator[Lack]:
+            for box in chain(reader.work.rest(left, owing), (left,)):
+                yield from lacks(reader, duties, look.other.grants, box)
+
+        lack = shown_by(look.reader, places)
+        if lack is None:
+            return unknown("what the two permit differs in something that is not understood here")
+        if lack.acts is None:
+            asked = described(lack.missing[0])
             return unknown(f"only the time for it can tell whether the {self.names[0]} covers {asked} of the {self.names[1]}")
-        return Found(NO, partial(self._owing, look, where, duty))
+        return Found(NO, partial(self._owing, look, grant, lack))
 
-    def _only_late(self, look: Look, grant: Grant, but: Rule) -> bool:
-        """Whether all acts that do what the first wants done before the use do the duty `but` too, and no state of the log is a witness."""
-        work, acts = look.reader.work, look.reader.performing(but)
-        mine = [duty for duty in (*grant.rule.duties, *look.one.policy.obligations) if duty.kind == "duty" and duty.when == "pre"]
-        return any(not work.without(look.reader.performing(duty), acts) for duty in mine)
+    def _besides(self, look: Look, state: Answer, duty: Rule) -> Found:
+        """The second has an obligation or a remedy that the first does not cover, whatever is permitted."""
+        if state == UNKNOWN:
+            return unknown(f"nobody here can tell whether the {self.names[0]} covers {described(duty)} of the {self.names[1]}")
+        for grant in look.one.grants:
+            try:
+                lack = shown_by(look.reader, partial(undone, duties=self._owed(look, grant), duty=duty, region=grant.region))
+            except TooComplex:
+                break  # it is lacking all the same
+            if lack is not None and lack.acts is not None:
+                return Found(NO, partial(self._owing, look, grant, lack))
+        return Found(NO, lambda: (self._asked(duty), None))
+
+    def _owed(self, look: Look, grant: Grant) -> tuple[Rule, ...]:
+        return (*grant.rule.duties, *look.one.policy.obligations)
+
+    def _asked(self, duty: Rule) -> str:
+        return f"the {self.names[1]} asks for {described(duty)}, and the {self.names[0]} for nothing that covers it"
 
     def _shown(self, look: Look, grant: Grant, box: Box) -> tuple[str, Witness]:
-        found = self._witness(look, grant, box)
+        found = witness(box, look.reader.work.axes, grant.rule, self._owed(look, grant), day=look.day)
         return f"the {self.names[0]} permits {found}, and the {self.names[1]} does not", found
 
-    def _owing(self, look: Look, where: tuple[Grant, Box] | None, duty: Rule | None) -> tuple[str, Witness | None]:
-        asked = described(duty) if duty is not None else "a duty"
-        reason = f"the {self.names[1]} asks for {asked}, and the {self.names[0]} for nothing that covers it"
-        where = where or _anywhere(look.one, look.reader.work)
-        return reason, None if where is None else self._witness(look, *where, but=duty)
-
-    def _witness(self, look: Look, grant: Grant, box: Box, *, but: Rule | None = None) -> Witness:
-        """A request in the box, with all done that the first asks for, and nothing that would perform the duty `but` of the second."""
-        work, duties = look.reader.work, (*grant.rule.duties, *look.one.policy.obligations)
-        if but is None:
-            return witness(box, work.axes, grant.rule, duties, day=look.day)
-        anew = Work()
-        anew.axes = work.axes
-        reader = Reader(look.reader.registry, anew, look.reader.lengths)
-        acts = [(duty, next(iter(anew.without(reader.performing(duty), reader.performing(but))), None)) for duty in duties]
-        return witness(box, work.axes, grant.rule, performed=acts, policy=look.one.policy, day=look.day)
+    def _owing(self, look: Look, grant: Grant, lack: Lack) -> tuple[str, Witness | None]:
+        """An act for which the second asks for more, with all done that the first asks for."""
+        axes, done = look.reader.work.axes, lack.acts or ()
+        found = witness(lack.box, axes, grant.rule, performed=done, policy=look.one.policy, day=look.day)
+        return self._asked(lack.missing[0]), found
 
     def _compatible(self, look: Look) -> Found:
         doubt, work = "", look.reader.work

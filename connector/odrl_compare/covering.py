@@ -25,7 +25,7 @@ def all_covered(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) ->
     mine = tuple(ours)
     worst: Answer = YES
     culprit: Rule | None = None
-    for other in (part for whole in others for part in _in_parts(whole)):
+    for other in (part for whole in others for part in in_parts(whole)):
         states = [covers(reader, duty, other) for duty in mine]
         if YES in states:
             continue
@@ -43,7 +43,7 @@ def spared(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tupl
     mine = tuple(ours)
     surely: Region | None = None
     perhaps: Region | None = None
-    for other in (part for whole in others for part in _in_parts(whole)):
+    for other in (part for whole in others for part in in_parts(whole)):
         states = [covers(reader, duty, other) for duty in mine]
         if YES in states:
             continue
@@ -70,13 +70,14 @@ def idle(reader: Reader, duty: Rule) -> Region:
 def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -> Answer:
     """Whether performing the first duty performs the second: yes, no, or unknown. `conditions` asks too that it is due whenever the second
     is. Each part of the second has to be done by doing a part of the first."""
-    mine, its = _in_parts(one), _in_parts(other)
+    mine, its = in_parts(one), in_parts(other)
     if len(mine) == len(its) == 1:
         return _covers(reader, one, other, conditions=conditions)
     return _each([_covers(reader, part, wanted, conditions=conditions) for part in mine] for wanted in its)
 
 
-def _in_parts(duty: Rule) -> list[Rule]:
+def in_parts(duty: Rule) -> list[Rule]:
+    """A duty as several of one action each on one target each: who owes it owes all of them (ODRL 2.2 IM, 2.7)."""
     if len(duty.actions) <= 1 and len(duty.targets) <= 1:
         return [duty]
     return [replace(duty, actions=(action,) if action else (), targets=(target,) if target else ()) for action, target in parts_of(duty)]

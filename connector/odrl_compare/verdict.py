@@ -58,8 +58,8 @@ class Verdict:
 
     @property
     def witnesses(self) -> dict[str, Witness]:
-        """A request for each `no`, by its name: one of the two permits it and the other does not. For a `compatible` that is `yes`: both
-        permit it."""
+        """A request for each `no`, by its name: one of the two permits it and the other does not, or only for a duty more. There is none
+        where only an obligation or a remedy is lacking that no use shows. For a `compatible` that is `yes`: both permit it."""
         return {name: witness for name, found in self.founds.items() if (witness := found.witness) is not None}
 
     @property

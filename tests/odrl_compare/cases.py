@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from connector.odrl import PARTICIPANT, Event, Options, Policy, Request, World, load
+from connector.odrl import PARTICIPANT, Event, Options, Policy, Request, Verdict, World, evaluate, load
 from connector.odrl.model import Since
 from connector.odrl.registry import CONCEPT, ORDER, Operand, Profile, Vocabulary
 from connector.odrl_compare.axes import PARTY
@@ -17,6 +17,7 @@ from connector.odrl_compare.sides import GAP, Crowd, Names
 
 ODRL = "http://www.w3.org/ns/odrl/2/"
 EUR, USD = "urn:unit:eur", "urn:unit:usd"
+PERMITS = ("permit", "permit-with")
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 PARTIES = ("did:web:a.example", "did:web:b.example", "did:web:c.example")
 ROLES = ("urn:t:auditor", "urn:t:doctor", "urn:t:nurse", "urn:t:staff")
@@ -132,6 +133,34 @@ def read(document: dict[str, Any]) -> Policy:
     return load(document, options=OPTIONS)
 
 
+def a_rich_duty(chance: Random) -> dict[str, Any]:
+    """A duty of several actions, of an amount, of somebody, on something, or after the use."""
+    duty = a_duty(chance)
+    if chance.random() < 0.25:
+        duty["action"] = chance.sample(("odrl:compensate", "odrl:inform", "odrl:delete", "odrl:play", "odrl:display"), 2)
+    elif chance.random() < 0.3:
+        operator = chance.choice(("eq", "gteq", "lteq", "gt"))
+        amount = {"leftOperand": "odrl:payAmount", "operator": operator, "rightOperand": chance.choice(DECIMALS), "odrl:unit": EUR}
+        duty["action"] = {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [amount]}
+    if chance.random() < 0.15:
+        duty["assignee"] = chance.choice(PARTIES)
+    if chance.random() < 0.1:
+        duty["target"] = "urn:d"
+    if chance.random() < 0.15:
+        use = {"leftOperand": "odrl:event", "operator": chance.choice(("gt", "lt")), "rightOperand": {"@id": "odrl:policyUsage"}}
+        duty["constraint"] = [*duty.get("constraint", ()), use]
+    return duty
+
+
+def asking(document: dict[str, Any], chance: Random) -> dict[str, Any]:
+    """The same policy with other duties for most of its permissions."""
+    rules = [dict(rule) for rule in document["permission"]]
+    for rule in rules:
+        if chance.random() < 0.6:
+            rule["duty"] = [a_rich_duty(chance) for _ in range(chance.randint(1, 3))]
+    return {**document, "permission": rules}
+
+
 def changed(document: dict[str, Any], chance: Random) -> dict[str, Any]:
     """Nearly the same policy: a rule or a constraint more or less, or another one."""
     rules = [dict(rule) for rule in document["permission"]]
@@ -201,6 +230,22 @@ def a_request(chance: Random) -> tuple[Request, World]:
         log = tuple(Event(now - timedelta(hours=1), action, PARTIES[0]) for action in actions)
     request = Request(chance.choice(PARTIES), chance.choice(ACTIONS), chance.choice((None, "urn:d")), params)
     return request, World(now, facts, anchors, used, log)
+
+
+def permits(policy: Policy, request: Any, world: Any, options: Options = OPTIONS) -> bool:
+    return evaluate(policy, request, world, options=options).result in PERMITS
+
+
+def separates(yes: Policy, no: Policy, verdict: Verdict, name: str, options: Options = OPTIONS) -> bool:
+    """Whether the witness shows it: the one permits, and the other does not, or only with something to do."""
+    found = verdict.witnesses[name]
+    one, other = (evaluate(policy, found.request, found.world, options=options) for policy in (yes, no))
+    if one.result not in PERMITS:
+        return False
+    if "asks for the" not in verdict.reasons[name]:
+        return other.result not in PERMITS
+    asked = {duty.path for duty in other.duties if duty.state not in ("fulfilled", "remediated")}
+    return other.result not in PERMITS or bool(asked)
 
 
 seeds = st.integers(0, 2**64).map(Random)
