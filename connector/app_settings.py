@@ -3,7 +3,6 @@ running: the files that settings name (`mistakes`), and policies before anybody 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import AsyncExitStack
@@ -41,7 +40,8 @@ from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.ports.ledger import Anchor
 from connector.settings import ListenerSettings, ManagementSettings, Settings
-from connector.settings.fields import LimitsSettings
+from connector.settings.fields import LimitsSettings, fields_of
+from connector.values import Value
 from connector.vocabulary import read_profiles, read_template_library, read_vocabulary
 
 DAY, HOUR = 86_400.0, 3_600.0
@@ -143,10 +143,10 @@ def kept_ids(settings: Settings, stack: AsyncExitStack) -> UsedFile | None:
 
 def own_places(settings: Settings) -> tuple[Path, ...]:
     """Where nothing may be put that a peer sends: whatever directory or file the settings name for ourselves."""
-    sections = [
-        getattr(settings, each.name) for each in dataclasses.fields(Settings) if each.name not in ("sources", "pulls", "credentials")
+    sections: list[Value] = [
+        getattr(settings, each.name) for each in fields_of(Settings) if each.name not in ("sources", "pulls", "credentials")
     ]
-    named = [getattr(section, each.name) for section in sections for each in dataclasses.fields(section)]
+    named = [getattr(section, each.name) for section in sections for each in fields_of(type(section))]
     logs = settings.store.path.with_name("content-logs")
     return (logs, *(each for each in (*named, *settings.credentials.values()) if isinstance(each, Path)))
 

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"} | PURE,
     "remembered": set(),
     "ports": {"errors", "records"} | PURE,
-    "settings": {"errors"},
+    "settings": {"errors", "values"},
     "vocabulary": {"errors"} | PURE,
     "telemetry": {"errors"},
     "lanes": {"merkle", "telemetry"},

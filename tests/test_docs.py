@@ -11,13 +11,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from connector.cli import commands
 from connector.settings import SECTIONS, Settings
+from connector.settings.fields import fields_of, is_section
 from tests.diagrams import README as ARCHITECTURE
 from tests.diagrams import drawn
 from tests.free_ports import free_block
@@ -127,8 +127,8 @@ def test_the_front_page_shows_the_command(name: str):
 
 
 def test_each_setting_that_is_named_is_there():
-    sections = {section.name: SECTIONS[section.name] for section in fields(Settings)}
-    known = {f"{name}.{field.name}" for name, cls in sections.items() if is_dataclass(cls) for field in fields(cls)}
+    sections = {section.name: SECTIONS[section.name] for section in fields_of(Settings)}
+    known = {f"{name}.{field.name}" for name, cls in sections.items() if is_section(cls) for field in fields_of(cls)}
     named = {
         (path.relative_to(ROOT).as_posix(), setting)
         for path in DOCUMENTS

@@ -9,7 +9,6 @@ import secrets
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,23 +115,21 @@ def render(values: Mapping[str, Any]) -> str:
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
-    from connector.settings import SECTIONS, Settings
+    from connector.settings.fields import Settings, fields_of, is_section
 
     yield "# Settings of a Qiao connector. Paths are relative to this file. The environment overrides a field:"
     yield "# QIAO_<SECTION>_<FIELD>, such as QIAO_PROTOCOL_PORT. `connector check` finds every mistake."
-    for section in fields(Settings):
-        cls = SECTIONS[section.name]
+    for section in fields_of(Settings):
         yield ""
-        if not is_dataclass(cls):
+        if not is_section(cls := section.type):
             yield '# Name -> file with the secret header value that an HTTP source needs, such as: warehouse = "warehouse.secret"'
             yield f"[{section.name}]"
             continue
         yield f"# {LISTENERS_DO.get(section.name) or (cls.__doc__ or '').strip()}"
         yield f"[{section.name}]"
-        defaults = section.default_factory() if section.default_factory is not MISSING else None
-        for spec in fields(cls):
-            value = values.get(f"{section.name}.{spec.name}", getattr(defaults, spec.name, None))
-            yield f"{spec.name} = {_toml(value)}  # {spec.metadata['doc']}"
+        for spec in fields_of(cls):
+            value = values.get(f"{section.name}.{spec.name}", getattr(section.default, spec.name, None))
+            yield f"{spec.name} = {_toml(value)}  # {spec.says.doc}"
 
 
 def _toml(value: Any) -> str:

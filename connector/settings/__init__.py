@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import MISSING, Field, is_dataclass, replace
-from dataclasses import fields as fields_of
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin
+
+from msgspec import NODEFAULT
 
 from connector.errors import SettingsError
-from connector.settings.fields import ListenerSettings, ManagementSettings, Settings
+from connector.settings.fields import Field, ListenerSettings, ManagementSettings, Settings, fields_of, is_section
 from connector.settings.rules import CHOICES, Finding, contradictions, on_disk
+from connector.values import replace
 
 __all__ = ["Contents", "Finding", "ListenerSettings", "ManagementSettings", "Settings", "load", "parse"]
 
@@ -25,7 +26,9 @@ PREFIX = "QIAO_"
 RESERVED = frozenset({"QIAO_CONFIG", "QIAO_TOKEN", "QIAO_CLIENT_CERTIFICATE"})  # the command line's own variables
 # Kubernetes announces every service of the namespace like this; a service called `qiao` must not stop the connector.
 SERVICE_LINK = re.compile(r"QIAO_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)|QIAO_PORT")
-SECTIONS: Mapping[str, Any] = get_type_hints(Settings)  # section -> its class; `credentials` has the operator's own names
+SECTIONS: Mapping[str, Any] = {
+    each.name: each.type for each in fields_of(Settings)
+}  # section -> its class; `credentials` has the operator's own names
 SHOWN_CHARACTERS = 60  # of a wrong value in its finding: enough to recognise it
 Contents = Callable[[Settings, Set[str]], Iterable[str]]  # (settings, the fields with a mistake, whose files are left alone) -> mistakes
 LISTENERS = ("protocol", "data", "management", "ops")
@@ -72,7 +75,7 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str], directory: Pa
         if not isinstance(given, Mapping):
             findings.append(Finding(section.name, f"is {_show(given)}", f"write a table: [{section.name}]"))
             given = {}
-        read = _section if is_dataclass(SECTIONS[section.name]) else _credentials
+        read = _section if is_section(section.type) else _credentials
         values[section.name] = read(section, given, overrides.get(section.name, {}), directory, findings)
     for name in LISTENERS:
         values[name] = _with_url(values[name])
@@ -80,21 +83,20 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str], directory: Pa
     return settings, (*findings, *_new(contradictions(settings), findings))
 
 
-def _section(section: Field[Any], given: Mapping[str, Any], overrides: Mapping[str, str], directory: Path, findings: list[Finding]) -> Any:
+def _section(section: Field, given: Mapping[str, Any], overrides: Mapping[str, str], directory: Path, findings: list[Finding]) -> Any:
     name, cls = section.name, SECTIONS[section.name]
-    default = section.default_factory() if section.default_factory is not MISSING else None
     known = {spec.name: spec for spec in fields_of(cls)}
     findings += [Finding(f"{name}.{key}", "is not a field", _did_you_mean(key, known)) for key in given if key not in known]
     values: dict[str, Any] = {}
     for key, spec in known.items():
-        values[key] = getattr(default, key, "")
+        values[key] = getattr(section.default, key, "")
         try:
             if key in overrides:
                 values[key] = _read(spec, _from_environment(spec, overrides[key]), f"{name}.{key}")
             elif key in given:
                 values[key] = _read(spec, given[key], f"{name}.{key}")
-            elif spec.default is MISSING:
-                raise _Wrong("is missing", f"give {spec.metadata['doc']}")
+            elif spec.default is NODEFAULT:
+                raise _Wrong("is missing", f"give {spec.says.doc}")
         except _Wrong as wrong:
             findings.append(Finding(f"{name}.{key}", *wrong.args))
         values[key] = _absolute(values[key], directory)
@@ -102,7 +104,7 @@ def _section(section: Field[Any], given: Mapping[str, Any], overrides: Mapping[s
 
 
 def _credentials(
-    section: Field[Any], given: Mapping[str, Any], overrides: Mapping[str, str], directory: Path, findings: list[Finding]
+    section: Field, given: Mapping[str, Any], overrides: Mapping[str, str], directory: Path, findings: list[Finding]
 ) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for name, value in {**given, **overrides}.items():
@@ -113,53 +115,52 @@ def _credentials(
     return files
 
 
-def _read(spec: Field[Any], value: Any, where: str) -> Any:
+def _read(spec: Field, value: Any, where: str) -> Any:
     """Check a TOML value against its field's type, bounds and choices. Raises _Wrong."""
-    kind, low, high = str(spec.type), spec.metadata["low"], spec.metadata["high"]
-    match kind:
-        case "str" | "Path" | "Path | None":
-            if not isinstance(value, str) or "\0" in value:
-                raise _Wrong(f"is {_show(value)}", "write text in quotes")
-            if where in CHOICES and value not in CHOICES[where]:
-                raise _Wrong(f"is {_show(value)}", f"choose one of {', '.join(CHOICES[where])}")
-            if kind == "Path" and not value:
-                raise _Wrong("is empty", "write a path; a relative one starts at the settings file")
-            return value if kind == "str" else Path(value) if value else None
-        case "bool":
-            if not isinstance(value, bool):
-                raise _Wrong(f"is {_show(value)}", "write true or false")
-            return value
-        case "int":
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= (value if high is None else high):
-                raise _Wrong(f"is {_show(value)}", f"write a whole number {_bounds(low, high)}")
-            return value
-        case "float":
-            fits = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-            if not fits or not low <= value <= (value if high is None else high):
-                raise _Wrong(f"is {_show(value)}", f"write a number {_bounds(low, high)}")
-            return float(value)
+    kind, (_, low, high) = spec.type, spec.says
+    if kind in (str, Path, Path | None):
+        if not isinstance(value, str) or "\0" in value:
+            raise _Wrong(f"is {_show(value)}", "write text in quotes")
+        if where in CHOICES and value not in CHOICES[where]:
+            raise _Wrong(f"is {_show(value)}", f"choose one of {', '.join(CHOICES[where])}")
+        if kind is Path and not value:
+            raise _Wrong("is empty", "write a path; a relative one starts at the settings file")
+        return value if kind is str else Path(value) if value else None
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise _Wrong(f"is {_show(value)}", "write true or false")
+        return value
+    if kind is int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise _Wrong(f"is {_show(value)}", f"write a whole number {_bounds(low, high)}")
+        return value
+    if kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        if not fits or not low <= value <= high:
+            raise _Wrong(f"is {_show(value)}", f"write a number {_bounds(low, high)}")
+        return float(value)
     if not isinstance(value, list):
         raise _Wrong(f"is {_show(value)}", "write a list in brackets")
-    if kind == "tuple[int, ...]":
+    if kind == tuple[int, ...]:
         if not all(isinstance(item, int) and not isinstance(item, bool) and low <= item <= high for item in value):
             raise _Wrong(f"is {_show(value)}", f"write whole numbers {_bounds(low, high)}")
         return tuple(value)
     if not all(isinstance(item, str) and item for item in value):
         raise _Wrong(f"is {_show(value)}", "write a list of texts, none of them empty")
-    return tuple(Path(item) for item in value) if kind == "tuple[Path, ...]" else tuple(value)
+    return tuple(Path(item) for item in value) if kind == tuple[Path, ...] else tuple(value)
 
 
-def _from_environment(spec: Field[Any], text: str) -> Any:
+def _from_environment(spec: Field, text: str) -> Any:
     """The TOML value that an environment variable means; left as text where it does not fit, so that `_read` refuses it."""
-    kind = str(spec.type)
-    if kind.startswith("tuple"):
+    kind = spec.type
+    if get_origin(kind) is tuple:
         items: list[Any] = [item.strip() for item in text.split(",")] if text.strip() else []
-        return [int(item) if "int" in kind and item.isdecimal() else item for item in items]
-    if kind == "bool":
+        return [int(item) if kind == tuple[int, ...] and item.isdecimal() else item for item in items]
+    if kind is bool:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
-    if kind in ("int", "float"):
+    if kind in (int, float):
         try:
-            return int(text) if kind == "int" else float(text)
+            return kind(text)
         except ValueError:
             return text
     return text
@@ -170,7 +171,7 @@ def _overrides(environ: Mapping[str, str], findings: list[Finding]) -> dict[str,
     names = {
         f"{PREFIX}{section}_{spec.name}".upper(): (section, spec.name)
         for section, cls in SECTIONS.items()
-        if is_dataclass(cls)
+        if is_section(cls)
         for spec in fields_of(cls)
     }
     found: dict[str, dict[str, str]] = {}
@@ -211,8 +212,8 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known)[:20])}"
 
 
-def _bounds(low: float | None, high: float | None) -> str:
-    return f"from {low:.15g} to {high:.15g}" if high is not None else f"of at least {low:.15g}"
+def _bounds(low: float, high: float) -> str:
+    return f"from {low:.15g} to {high:.15g}" if isfinite(high) else f"of at least {low:.15g}"
 
 
 def _show(value: Any) -> str:

@@ -1,60 +1,88 @@
 """The settings as a shape: one frozen class for each section of `connector.toml`, with defaults, bounds and documentation.
 
-A field's `doc` is its documentation; `connector init` writes it above the field. Times are in the unit of the name's end.
+What a field says of itself is its documentation; `connector init` writes it above the field. Times are in the unit of the name's end.
 """
 
-# ruff: noqa: RUF009 - `_f` is `dataclasses.field` with its documentation; it makes no shared value
-
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
+from functools import cache
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, TypeGuard, get_args, get_origin
+
+from msgspec import NODEFAULT, structs
+
+from connector.values import Value, field
 
 
-def _f(doc: str, default: Any = MISSING, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its documentation and its bounds (inclusive, in the field's unit)."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high})
+class Says(NamedTuple):
+    """The documentation of a field, and its bounds: inclusive, in the field's unit."""
+
+    doc: str
+    low: float = -inf
+    high: float = inf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParticipantSettings:
+class Field(NamedTuple):
+    """A field of a section, or a section; `default` is NODEFAULT where it has to be given."""
+
+    name: str
+    type: Any
+    default: Any
+    says: Says
+
+
+@cache
+def fields_of(section: type[Value]) -> tuple[Field, ...]:
+    """The fields of a section, or the sections of the settings, in their order."""
+    found = []
+    for each in structs.fields(section):
+        kind, *says = get_args(each.type) if get_origin(each.type) is Annotated else (each.type, Says(""))
+        default = each.default if each.default_factory is NODEFAULT else each.default_factory()
+        found.append(Field(each.name, kind, default, *says))
+    return tuple(found)
+
+
+def is_section(kind: object) -> TypeGuard[type[Value]]:
+    """Whether this type of a field of the settings is a section whose fields are known."""
+    return isinstance(kind, type) and issubclass(kind, Value)
+
+
+class ParticipantSettings(Value, kw_only=True):
     """Who we are."""
 
-    id: str = _f("our decentralized identifier, for example did:web:hospital.example")
-    name: str = _f("the short name that others type; letters, digits, dots, dashes and underscores")
-    role: str = _f("our role in the data space, for example hospital, biopharma, registry")
+    id: Annotated[str, Says("our decentralized identifier, for example did:web:hospital.example")]
+    name: Annotated[str, Says("the short name that others type; letters, digits, dots, dashes and underscores")]
+    role: Annotated[str, Says("our role in the data space, for example hospital, biopharma, registry")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeysSettings:
+class KeysSettings(Value, kw_only=True):
     """Our own signing keys."""
 
-    directory: Path = _f("one file <kid>.key for each key, readable by the owner only; the newest one signs", Path("keys"))
+    directory: Annotated[Path, Says("one file <kid>.key for each key, readable by the owner only; the newest one signs")] = Path("keys")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistrySettings:
+class RegistrySettings(Value, kw_only=True):
     """The participants of the data space."""
 
-    directory: Path = _f("one JSON-LD self-description for each participant, ours included", Path("participants"))
+    directory: Annotated[Path, Says("one JSON-LD self-description for each participant, ours included")] = Path("participants")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings:
+class ListenerSettings(Value, kw_only=True):
     """One listening address."""
 
-    host: str = _f("the address to listen on", "127.0.0.1")
-    port: int = _f("the port to listen on; 0 takes any free one", 0, 0, 65535)
-    url: str = _f("the address that others use, without a slash at its end; empty: made of host and port", "")
-    certificate: Path | None = _f("TLS certificate chain, PEM; empty: no TLS here", None)
-    key: Path | None = _f("private key of the certificate, PEM", None)
-    client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
-    client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
-    client_crl: Path | None = _f(
-        "lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked", None
-    )
+    host: Annotated[str, Says("the address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Says("the port to listen on; 0 takes any free one", 0, 65535)] = 0
+    url: Annotated[str, Says("the address that others use, without a slash at its end; empty: made of host and port")] = ""
+    certificate: Annotated[Path | None, Says("TLS certificate chain, PEM; empty: no TLS here")] = None
+    key: Annotated[Path | None, Says("private key of the certificate, PEM")] = None
+    client_ca: Annotated[
+        Path | None, Says("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not")
+    ] = None
+    client_auth: Annotated[str, Says("require: every client shows a certificate; request: those that have one")] = "require"
+    client_crl: Annotated[
+        Path | None,
+        Says("lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked"),
+    ] = None
 
     @property
     def tls(self) -> bool:
@@ -62,21 +90,23 @@ class ListenerSettings:
         return self.certificate is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagementSettings:
+class ManagementSettings(Value, kw_only=True):
     """The listener of the operator's API. Same as the others, and who may call it."""
 
-    host: str = _f("the address to listen on; anything but loopback needs TLS", "127.0.0.1")
-    port: int = _f("the port to listen on; 0 takes any free one", 8082, 0, 65535)
-    url: str = _f("the address that the command line uses; empty: made of host and port", "")
-    certificate: Path | None = _f("TLS certificate chain, PEM; empty: no TLS here", None)
-    key: Path | None = _f("private key of the certificate, PEM", None)
-    client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
-    client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
-    client_crl: Path | None = _f(
-        "lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked", None
-    )
-    token_hash_file: Path = _f("SHA-256 of the admin token, in hexadecimal", Path("admin-token.sha256"))
+    host: Annotated[str, Says("the address to listen on; anything but loopback needs TLS")] = "127.0.0.1"
+    port: Annotated[int, Says("the port to listen on; 0 takes any free one", 0, 65535)] = 8082
+    url: Annotated[str, Says("the address that the command line uses; empty: made of host and port")] = ""
+    certificate: Annotated[Path | None, Says("TLS certificate chain, PEM; empty: no TLS here")] = None
+    key: Annotated[Path | None, Says("private key of the certificate, PEM")] = None
+    client_ca: Annotated[
+        Path | None, Says("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not")
+    ] = None
+    client_auth: Annotated[str, Says("require: every client shows a certificate; request: those that have one")] = "require"
+    client_crl: Annotated[
+        Path | None,
+        Says("lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked"),
+    ] = None
+    token_hash_file: Annotated[Path, Says("SHA-256 of the admin token, in hexadecimal")] = Path("admin-token.sha256")
 
     @property
     def tls(self) -> bool:
@@ -84,174 +114,186 @@ class ManagementSettings:
         return self.certificate is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
+class StoreSettings(Value, kw_only=True):
     """Where state is kept."""
 
-    kind: str = _f("sqlite; memory forgets everything at the end and is for tests", "sqlite")
-    path: Path = _f("the database file", Path("connector.db"))
-    free_percent: float = _f("with less free of a disk that we write to, no new transfer is served; 0: whatever is free", 5.0, 0, 50)
+    kind: Annotated[str, Says("sqlite; memory forgets everything at the end and is for tests")] = "sqlite"
+    path: Annotated[Path, Says("the database file")] = Path("connector.db")
+    free_percent: Annotated[
+        float, Says("with less free of a disk that we write to, no new transfer is served; 0: whatever is free", 0, 50)
+    ] = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EgressSettings:
+class EgressSettings(Value, kw_only=True):
     """Whom this connector may dial."""
 
-    allow: tuple[str, ...] = _f("networks that may be dialled although they are not public, for example 10.1.0.0/16", ())
-    http: bool = _f("allow http without TLS; for development on one machine only", False)
-    ports: tuple[int, ...] = _f("ports that may be dialled; an empty list allows any", (443, 8443), 1, 65535)
-    ca_file: Path | None = _f("certificate authorities to trust beside the system's, PEM; empty: the system's only", None)
-    certificate: Path | None = _f("certificate chain that we show to peers and sources that ask for one, PEM; empty: none", None)
-    key: Path | None = _f("private key of that certificate, PEM", None)
-    crl_file: Path | None = _f(
-        "lists of revoked certificates, PEM: one of every authority of every chain that we are shown, the system's and the roots included;"
-        " a server whose chain has an authority without a list is not believed; empty: none is revoked",
-        None,
+    allow: Annotated[tuple[str, ...], Says("networks that may be dialled although they are not public, for example 10.1.0.0/16")] = ()
+    http: Annotated[bool, Says("allow http without TLS; for development on one machine only")] = False
+    ports: Annotated[tuple[int, ...], Says("ports that may be dialled; an empty list allows any", 1, 65535)] = (443, 8443)
+    ca_file: Annotated[Path | None, Says("certificate authorities to trust beside the system's, PEM; empty: the system's only")] = None
+    certificate: Annotated[Path | None, Says("certificate chain that we show to peers and sources that ask for one, PEM; empty: none")] = (
+        None
     )
+    key: Annotated[Path | None, Says("private key of that certificate, PEM")] = None
+    crl_file: Annotated[
+        Path | None,
+        Says(
+            "lists of revoked certificates, PEM: one of every authority of every chain that we are shown, the system's and the roots"
+            " included; a server whose chain has an authority without a list is not believed; empty: none is revoked"
+        ),
+    ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourcesSettings:
+class SourcesSettings(Value, kw_only=True):
     """What may be published."""
 
-    roots: tuple[Path, ...] = _f("published files must lie below one of these directories", (Path("data"),))
+    roots: Annotated[tuple[Path, ...], Says("published files must lie below one of these directories")] = (Path("data"),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullsSettings:
+class PullsSettings(Value, kw_only=True):
     """Where downloads may go."""
 
-    roots: tuple[Path, ...] = _f("downloads must lie below one of these directories", (Path("."),))
+    roots: Annotated[tuple[Path, ...], Says("downloads must lie below one of these directories")] = (Path("."),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptsSettings:
+class ReceiptsSettings(Value, kw_only=True):
     """How we sign for what we fetch."""
 
-    after: str = _f("what is done with data before a receipt: fsync, outlives a loss of power; write, outlives the process", "fsync")
+    after: Annotated[str, Says("what is done with data before a receipt: fsync, outlives a loss of power; write, outlives the process")] = (
+        "fsync"
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliverySettings:
+class DeliverySettings(Value, kw_only=True):
     """How long we try, and how long we wait for others."""
 
-    deadline_seconds: float = _f("after this time without success a message becomes a dead letter", 86400.0, 1)
-    first_retry_seconds: float = _f("pause before the second attempt; each further one doubles, with jitter", 0.05, 0.001)
-    retry_seconds_max: float = _f("the longest pause between two attempts", 300.0, 0.001)
-    doubt_seconds: float = _f(
-        "a refusal that may come from a proxy (401, 403, 404) is believed when it was repeated for this time", 30.0, 0
-    )
-    step_deadline_seconds: float = _f(
-        "a peer has this time for a step that nobody has to decide on; then the process is terminated", 3600.0, 0.1
-    )
-    approval_deadline_seconds: float = _f(
-        "an operator has this time to decide, ours and the peer's, or to replay a dead letter", 604800.0, 0.1
-    )
+    deadline_seconds: Annotated[float, Says("after this time without success a message becomes a dead letter", 1)] = 86400.0
+    first_retry_seconds: Annotated[float, Says("pause before the second attempt; each further one doubles, with jitter", 0.001)] = 0.05
+    retry_seconds_max: Annotated[float, Says("the longest pause between two attempts", 0.001)] = 300.0
+    doubt_seconds: Annotated[
+        float, Says("a refusal that may come from a proxy (401, 403, 404) is believed when it was repeated for this time", 0)
+    ] = 30.0
+    step_deadline_seconds: Annotated[
+        float, Says("a peer has this time for a step that nobody has to decide on; then the process is terminated", 0.1)
+    ] = 3600.0
+    approval_deadline_seconds: Annotated[
+        float, Says("an operator has this time to decide, ours and the peer's, or to replay a dead letter", 0.1)
+    ] = 604800.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdrSettings:
+class EdrSettings(Value, kw_only=True):
     """Access tokens of the data listener."""
 
-    token_seconds: float = _f("life of an access token; consumers renew ahead of its end", 300.0, 1, 86400)
-    quiet_seconds: float = _f("a transfer whose bytes were all fetched is completed after this quiet time", 60.0, 0.01)
+    token_seconds: Annotated[float, Says("life of an access token; consumers renew ahead of its end", 1, 86400)] = 300.0
+    quiet_seconds: Annotated[float, Says("a transfer whose bytes were all fetched is completed after this quiet time", 0.01)] = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeteringSettings:
+class MeteringSettings(Value, kw_only=True):
     """How what we serve is proven and counted."""
 
-    directory: Path | None = _f("hashes of what is published, one file for each; empty: `content-logs` beside the database", None)
-    window_bytes: int = _f("a consumer signs for so many at least at a time; a multiple of 262144", 16_777_216, 262_144, 1_073_741_824)
-    credit_windows: int = _f("so many windows are sent beyond the last receipt, and no more; they are what can be in dispute", 8, 1, 64)
-    spool_bytes: int = _f("of each live transfer are kept until they are acknowledged; then its source waits", 100_663_296, 33_554_432)
-    untaken_seconds: float = _f(
-        "a live transfer whose source has ended waits so long for a consumer that takes no more of it; then it ends, and the rest is gone",
-        604800.0,
-        0.1,
+    directory: Annotated[Path | None, Says("hashes of what is published, one file for each; empty: `content-logs` beside the database")] = (
+        None
     )
+    window_bytes: Annotated[int, Says("a consumer signs for so many at least at a time; a multiple of 262144", 262_144, 1_073_741_824)] = (
+        16_777_216
+    )
+    credit_windows: Annotated[
+        int, Says("so many windows are sent beyond the last receipt, and no more; they are what can be in dispute", 1, 64)
+    ] = 8
+    spool_bytes: Annotated[int, Says("of each live transfer are kept until they are acknowledged; then its source waits", 33_554_432)] = (
+        100_663_296
+    )
+    untaken_seconds: Annotated[
+        float,
+        Says(
+            "a live transfer whose source has ended waits so long for a consumer that takes no more of it; then it ends, and the rest is"
+            " gone",
+            0.1,
+        ),
+    ] = 604800.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerSettings:
+class LedgerSettings(Value, kw_only=True):
     """How others can tell that our ledger only grows."""
 
-    witness: bool = _f("exchange checkpoints with counterparties: they cosign ours, and we theirs; without, nobody vouches for us", True)
+    witness: Annotated[
+        bool, Says("exchange checkpoints with counterparties: they cosign ours, and we theirs; without, nobody vouches for us")
+    ] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionSettings:
+class RetentionSettings(Value, kw_only=True):
     """How long finished things are kept."""
 
-    inbox_days: float = _f("messages of peers, for the answer to a repeat", 30.0, 1)
-    processes_days: float = _f("negotiations, transfers and pulls, after their end, and the dead letters of these", 365.0, 1)
-    keys_hours: float = _f("idempotency keys of the management API and their answers", 48.0, 1)
+    inbox_days: Annotated[float, Says("messages of peers, for the answer to a repeat", 1)] = 30.0
+    processes_days: Annotated[float, Says("negotiations, transfers and pulls, after their end, and the dead letters of these", 1)] = 365.0
+    keys_hours: Annotated[float, Says("idempotency keys of the management API and their answers", 1)] = 48.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsSettings:
+class LimitsSettings(Value, kw_only=True):
     """What a caller may cost."""
 
-    message_bytes: int = _f("largest message of a peer", 262_144, 1024, 67_108_864)
-    management_bytes: int = _f("largest body of a management call", 1_048_576, 1024, 67_108_864)
-    catalog_page: int = _f("datasets on one page of the catalog", 100, 1, 1000)
-    header_seconds: float = _f("time for the head of a request to arrive", 10.0, 0.1)
-    body_seconds: float = _f("time for the body of a request to arrive", 30.0, 0.1)
-    keepalive_seconds: float = _f("how long an idle connection stays open", 15.0, 0.1)
-    drain_seconds: float = _f("at the end, running requests and streams have this time to finish; then they are cut", 20.0, 0)
-    connections: int = _f("open connections for each listener", 1024, 1)
-    bulk_threads: int = _f("threads for large answers under TLS; when all are busy, further ones go through the event loop", 16, 0, 256)
-    connections_per_address: int = _f("open connections of one peer's address; behind a proxy all peers have the proxy's", 256, 1)
+    message_bytes: Annotated[int, Says("largest message of a peer", 1024, 67_108_864)] = 262_144
+    management_bytes: Annotated[int, Says("largest body of a management call", 1024, 67_108_864)] = 1_048_576
+    catalog_page: Annotated[int, Says("datasets on one page of the catalog", 1, 1000)] = 100
+    header_seconds: Annotated[float, Says("time for the head of a request to arrive", 0.1)] = 10.0
+    body_seconds: Annotated[float, Says("time for the body of a request to arrive", 0.1)] = 30.0
+    keepalive_seconds: Annotated[float, Says("how long an idle connection stays open", 0.1)] = 15.0
+    drain_seconds: Annotated[float, Says("at the end, running requests and streams have this time to finish; then they are cut", 0)] = 20.0
+    connections: Annotated[int, Says("open connections for each listener", 1)] = 1024
+    bulk_threads: Annotated[
+        int, Says("threads for large answers under TLS; when all are busy, further ones go through the event loop", 0, 256)
+    ] = 16
+    connections_per_address: Annotated[
+        int, Says("open connections of one peer's address; behind a proxy all peers have the proxy's", 1)
+    ] = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TelemetrySettings:
+class TelemetrySettings(Value, kw_only=True):
     """What the connector tells about itself."""
 
-    log_level: str = _f("debug, info, warning or error", "info")
-    log_format: str = _f("json for machines, console for people", "json")
-    sample_ratio: float = _f("share of traces that are exported, 0 to 1; peers that want more kept get no more", 0.01, 0, 1)
-    otlp_endpoint: str = _f("OpenTelemetry collector, for example http://127.0.0.1:4318; empty: nothing is sent", "")
-    spans_file: Path | None = _f("file to which kept spans are appended, one JSON object a line; empty: none", None)
+    log_level: Annotated[str, Says("debug, info, warning or error")] = "info"
+    log_format: Annotated[str, Says("json for machines, console for people")] = "json"
+    sample_ratio: Annotated[float, Says("share of traces that are exported, 0 to 1; peers that want more kept get no more", 0, 1)] = 0.01
+    otlp_endpoint: Annotated[str, Says("OpenTelemetry collector, for example http://127.0.0.1:4318; empty: nothing is sent")] = ""
+    spans_file: Annotated[Path | None, Says("file to which kept spans are appended, one JSON object a line; empty: none")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalSettings:
+class ApprovalSettings(Value, kw_only=True):
     """How permitted requests are agreed to."""
 
-    delay_seconds: float = _f("wait this long before answering a request that policy permits", 0.0, 0)
+    delay_seconds: Annotated[float, Says("wait this long before answering a request that policy permits", 0)] = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogSettings:
+class CatalogSettings(Value, kw_only=True):
     """What our catalog shows beside our own datasets."""
 
-    nested: tuple[str, ...] = _f("participants of the registry whose catalogs are listed in ours, as pointers to where they are served", ())
+    nested: Annotated[
+        tuple[str, ...], Says("participants of the registry whose catalogs are listed in ours, as pointers to where they are served")
+    ] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Value, kw_only=True):
     """All settings. Paths are absolute; `url` of a listener is empty only where its port is 0."""
 
     participant: ParticipantSettings
-    keys: KeysSettings = field(default_factory=KeysSettings)
-    registry: RegistrySettings = field(default_factory=RegistrySettings)
-    protocol: ListenerSettings = field(default_factory=lambda: ListenerSettings(port=8080))
-    data: ListenerSettings = field(default_factory=lambda: ListenerSettings(port=8081))
-    management: ManagementSettings = field(default_factory=ManagementSettings)
-    ops: ListenerSettings = field(default_factory=lambda: ListenerSettings(port=8083))
-    store: StoreSettings = field(default_factory=StoreSettings)
-    egress: EgressSettings = field(default_factory=EgressSettings)
-    sources: SourcesSettings = field(default_factory=SourcesSettings)
-    pulls: PullsSettings = field(default_factory=PullsSettings)
-    receipts: ReceiptsSettings = field(default_factory=ReceiptsSettings)
+    keys: KeysSettings = KeysSettings()
+    registry: RegistrySettings = RegistrySettings()
+    protocol: ListenerSettings = ListenerSettings(port=8080)
+    data: ListenerSettings = ListenerSettings(port=8081)
+    management: ManagementSettings = ManagementSettings()
+    ops: ListenerSettings = ListenerSettings(port=8083)
+    store: StoreSettings = StoreSettings()
+    egress: EgressSettings = EgressSettings()
+    sources: SourcesSettings = SourcesSettings()
+    pulls: PullsSettings = PullsSettings()
+    receipts: ReceiptsSettings = ReceiptsSettings()
     credentials: Mapping[str, Path] = field(default_factory=dict)  # name -> file with the secret header value, for HTTP sources
-    delivery: DeliverySettings = field(default_factory=DeliverySettings)
-    edr: EdrSettings = field(default_factory=EdrSettings)
-    metering: MeteringSettings = field(default_factory=MeteringSettings)
-    ledger: LedgerSettings = field(default_factory=LedgerSettings)
-    retention: RetentionSettings = field(default_factory=RetentionSettings)
-    limits: LimitsSettings = field(default_factory=LimitsSettings)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    approval: ApprovalSettings = field(default_factory=ApprovalSettings)
-    catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    delivery: DeliverySettings = DeliverySettings()
+    edr: EdrSettings = EdrSettings()
+    metering: MeteringSettings = MeteringSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    retention: RetentionSettings = RetentionSettings()
+    limits: LimitsSettings = LimitsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    approval: ApprovalSettings = ApprovalSettings()
+    catalog: CatalogSettings = CatalogSettings()

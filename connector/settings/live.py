@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from connector.settings.fields import Settings
+from connector.settings.fields import Settings, fields_of
+from connector.values import Value, replace
 
 # A whole section, or `section.field`.
 LIVE = frozenset({
@@ -34,7 +34,7 @@ def taken(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
 def changed(old: Settings, new: Settings) -> dict[str, Any]:
     """`section.field` -> new value of each field that differs; None for a credential that is gone."""
     found: dict[str, Any] = {}
-    for section in fields(Settings):
+    for section in fields_of(Settings):
         before, after = _values(getattr(old, section.name)), _values(getattr(new, section.name))
         names = (*after, *(name for name in before if name not in after))
         found |= {f"{section.name}.{name}": after.get(name) for name in names if before.get(name) != after.get(name)}
@@ -42,10 +42,10 @@ def changed(old: Settings, new: Settings) -> dict[str, Any]:
 
 
 def _values(section: Any) -> Mapping[str, Any]:
-    return {each.name: getattr(section, each.name) for each in fields(section)} if is_dataclass(section) else section
+    return {each.name: getattr(section, each.name) for each in fields_of(type(section))} if isinstance(section, Value) else section
 
 
 def _with(section: Any, values: Mapping[str, Any]) -> Any:
-    if is_dataclass(section) and not isinstance(section, type):
+    if isinstance(section, Value):
         return replace(section, **values)
     return {name: value for name, value in {**section, **values}.items() if value is not None}

@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import tomllib
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from connector.adapters.registry import Registry
 from connector.api import dsp_api
 from connector.cli.init import DSP_PATH
 from connector.settings import SECTIONS, load
+from connector.settings.fields import fields_of, is_section
 from tests.cli.conftest import Command, Ended
 
 OWN = ("--name", "hospital", "--id", "did:web:hospital.example", "--role", "hospital")
@@ -94,9 +94,9 @@ def test_the_file_has_every_setting_with_its_documentation(made: tuple[Path, End
     document = tomllib.loads(text)
     for section, cls in SECTIONS.items():
         assert section in document
-        for spec in fields(cls) if is_dataclass(cls) else ():
+        for spec in fields_of(cls) if is_section(cls) else ():
             assert spec.name in document[section]
-            assert f"  # {spec.metadata['doc']}\n" in text
+            assert f"  # {spec.says.doc}\n" in text
 
 
 @pytest.mark.parametrize("there", ["connector.toml", "admin-token.sha256", "participants/hospital.jsonld", "keys/old.key"])

@@ -1,6 +1,5 @@
 """What a reload takes over, what it says of the rest, and that it forgets nothing of it."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from connector.settings.fields import (
     ParticipantSettings,
     Settings,
     StoreSettings,
+    fields_of,
 )
 from connector.settings.live import LIVE, changed, taken
 from connector.values import replace
@@ -60,7 +60,7 @@ def test_settings_that_come_back_are_in_force_again(old: Settings, new: Settings
 
 
 def test_every_name_that_is_live_is_a_field():
-    sections = {section.name: getattr(BASE, section.name) for section in fields(Settings)}
+    sections = {section.name: getattr(BASE, section.name) for section in fields_of(Settings)}
     for name in LIVE:
         section, _, field = name.partition(".")
         assert section in sections
