@@ -61,6 +61,10 @@ class Sent:
         self._coverage = Coverage(log.etag, self._size_bytes)
         self._forgotten = Counts()
 
+    def follow(self, log: Described) -> None:
+        """The same log, opened anew."""
+        self._log = log
+
     @property
     def ranges(self) -> Ranges:
         """The bytes that went out, each [from, to), as far as they are remembered."""

@@ -106,6 +106,10 @@ class Account:
             self._before = replace(self.counts(), calls=0, microseconds=0)
             self._layout, self._sent = log.layout, Sent(log)
             self._out, self._early = Outstanding(permit.transfer, log.layout, self._all, log.root), ()
+        elif log is not self.log:  # it was opened anew, and the one of before grows no more
+            self._layout = log.layout
+            self._sent.follow(log)
+            self._out.follow(log.layout, log.leaves)
         self.permit, self.log = permit, log
 
     def demand(self) -> None:

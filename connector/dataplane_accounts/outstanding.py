@@ -14,7 +14,7 @@ from typing import Final
 
 from connector.dataplane.index import Place
 from connector.dataplane_accounts.opens import Held, Leaves, Open, touched
-from connector.metering.content import CHUNK_BYTES, Layout
+from connector.metering.content import CHUNK_BYTES, SIZE_MAX, Layout
 from connector.metering.credit import Log
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.records.metering import Metered
@@ -37,6 +37,11 @@ class Outstanding:
         """Go on from what is stored, of a log that has so many leaves by now."""
         self.noted = stored.sent
         self.hold(without(touched(self._layout, stored.sent, leaves), stored.ranges))
+
+    def follow(self, layout: Place, leaves: int) -> None:
+        """The same log, opened anew, has so many leaves by now: fewer, if the disk has not kept all of them."""
+        self._layout, self._ends = layout, {end: None for end in self._ends if end <= leaves}
+        self.hold(without(self.out, ((leaves, SIZE_MAX),)))
 
     def grant(self, first: int, last: int, acknowledged: Ranges, credit_bytes: int, *, together: bool) -> int:
         """The end of those of the leaves [first, last) that may leave, from the first on; they count as being on their way."""

@@ -13,7 +13,7 @@ import pytest
 
 from connector import app
 from connector.dataplane.edr import read_address
-from connector.dataplane_live import taking
+from connector.dataplane_live import resting, taking
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import POSITION_FILE, ROWS_FILE
 from connector.dataplane_live.life import LIFE_FILE
@@ -32,6 +32,7 @@ from connector.settings.fields import MeteringSettings
 from tests import pair
 from tests.dataplane_live import upstream
 from tests.dataplane_live.child import SOON, Child
+from tests.dataplane_live.test_lives import open_below
 from tests.metering_bills.priced import money, price
 from tests.test_app import ended, pulled
 
@@ -283,7 +284,11 @@ async def test_it_ends_when_its_time_is_up_or_its_operator_says_so(tmp_path: Pat
         assert without_gaps(numbers(two.consumer, "stopped"))
 
 
-async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(tmp_path: Path):
+@pytest.mark.parametrize("rests", [False, True], ids=["short", "long"])
+async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(
+    tmp_path: Path, rests: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(resting, "LOOK_SECONDS", 0.01)
     async with both(tmp_path, "/lines?pause=0.005") as two:
         id = await follow(two.consumer)
         await until(two.consumer, "receipt-signed", 2)
@@ -291,6 +296,11 @@ async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(
         before, theirs = await accounts(two, order["transfer"])
         await two.provider.asked("POST", f"/transfers/{pair.quoted(theirs.transfer)}/suspend", {"reason": "a pause"})
         await two.consumer.state(Kind.TRANSFER, order["transfer"], "SUSPENDED")
+        with monkeypatch.context() as patched:
+            patched.setattr(resting, "REST_SECONDS", 0.0 if rests else resting.REST_SECONDS)
+            async with asyncio.timeout(20):
+                while rests and any(each.name == ROWS_FILE for each in open_below(tmp_path)):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
         await two.provider.asked("POST", f"/transfers/{pair.quoted(theirs.transfer)}/resume")
         await until(two.consumer, "receipt-signed")
         await more(two.consumer, id)
