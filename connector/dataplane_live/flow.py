@@ -121,11 +121,13 @@ class Flow:
             ]
 
     async def stop(self) -> None:
-        """Follow it no longer. The log goes on where it stands."""
+        """Follow it no longer, nor look for what was lost. The log goes on where it stands."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._stopped = True
+        async with self._mending:  # who does is done then
+            pass
         with suppress(SinkFailed):  # nothing more is signed then
             await self._tell()
 

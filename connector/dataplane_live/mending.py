@@ -11,15 +11,17 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from connector import telemetry
+from connector.dataplane_live.coming import to_its_end
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports.live import LiveSource
 
 BROKEN: Final = "live-log-broken"
+T = TypeVar("T")
 MENDING_SECONDS: Final = 30.0  # that a source has to send again what is gone
 
 
@@ -33,7 +35,7 @@ async def mend(log: Growing, spool: Spool, source: LiveSource, staged: Callable[
     """Let the bytes from `needed` on be those of the log. `staged` is what leaves for what comes. Raises Withdrawn if they are lost,
     SourceFailed if the source does not answer now, SinkFailed."""
     first = log.touched(needed, 0)[0]
-    wrong = await asyncio.to_thread(_first_wrong, log, spool, first)
+    wrong = await _in_thread(_first_wrong, log, spool, first)
     if wrong == log.leaves:
         return
     begin, position = log.point(wrong)
@@ -49,11 +51,18 @@ async def mend(log: Growing, spool: Spool, source: LiveSource, staged: Callable[
                 if batch is None:
                     break
                 kept += await staged(batch.data)
-                leaf, kept = await asyncio.to_thread(_refilled, log, spool, leaf, kept, first)
+                leaf, kept = await _in_thread(_refilled, log, spool, leaf, kept, first)
     except TimeoutError:
         pass
     if leaf < log.leaves:
         raise SourceFailed("the source does not send again what was lost when the machine stopped; ask again")
+
+
+async def _in_thread(work: Callable[..., T], *args: object) -> T:
+    """What it returns; also who is cancelled waits for it, as nothing is closed under it."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    await to_its_end(running)
+    return running.result()
 
 
 def _first_wrong(log: Growing, spool: Spool, first: int) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
@@ -14,12 +15,12 @@ from connector.dataplane_live import resting
 from connector.dataplane_live.coming import HOP_BYTES
 from connector.dataplane_live.life import CLOSED, LIFE_FILE
 from connector.dataplane_live.lives import Lives
-from connector.dataplane_live.spool import PREFIX
+from connector.dataplane_live.spool import PREFIX, Spool
 from connector.errors import DescriptorsShort
 from connector.records import Changes
 from connector.values import replace
 from tests.dataplane.rig import TRANSFER, process
-from tests.dataplane_live.faucet import Faucet
+from tests.dataplane_live.faucet import Faucet, Faucets
 from tests.dataplane_live.test_live_over import opened
 from tests.dataplane_live.test_lives import PERMIT, come, living
 
@@ -123,6 +124,39 @@ async def test_who_has_a_flow_that_was_let_go_is_told_to_ask_again_and_drops_not
         with pytest.raises(Exception, match="ask for it again"), flow.reading():
             pass
         assert not flow.runs
+
+
+async def test_nothing_is_closed_under_who_looks_for_what_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        await flow.stop()
+    (folder,) = (tmp_path / "live").iterdir()
+    (folder / LIFE_FILE).write_text("before a loss of power")
+    looks, go, look = threading.Event(), threading.Event(), Spool.look
+    seen = list[bytes]()
+
+    def slow(spool: Spool, offset: int, count: int) -> bytes:
+        looks.set()
+        assert go.wait(10)
+        seen.append(look(spool, offset, count))
+        return seen[-1]
+
+    monkeypatch.setattr(Spool, "look", slow)
+    lives = Lives(tmp_path / "live", {"faucet": Faucets(faucet)}, lambda _transfer, _code: None, life="now")
+    flow = await lives.of(PERMIT)
+    mending = asyncio.create_task(flow.mend(0))
+    assert await asyncio.to_thread(looks.wait, 10)
+    mending.cancel()
+    closing = asyncio.create_task(lives.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.3)
+    assert not done, "a thread reads there"
+    assert len(opened(tmp_path)) >= 3
+    go.set()
+    await closing
+    assert (seen, opened(tmp_path)) == ([b"a\n"], [])
+    with pytest.raises(asyncio.CancelledError):
+        await mending
 
 
 async def test_the_bytes_of_a_transfer_that_ends_at_rest_are_removed_as_those_of_any_that_ends(
