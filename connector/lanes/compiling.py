@@ -1,7 +1,8 @@
-"""A process of its own in which LLVM makes machine code of a kernel: `python -m connector.lanes.compiling`, from stdin to stdout.
+"""A process of its own in which LLVM makes machine code of a kernel, to stdout: `python -m connector.lanes.compiling LANES`.
 
 LLVM ends the process that it is in when something goes wrong, and stays in its memory when it is done. Here neither matters to a
-connector. What comes out has no reference to anything, so that it can be put anywhere; what has one is refused.
+connector. What comes out has no reference to anything, so that it can be put anywhere; what has one is refused. It was run here: an
+instruction that this processor does not have ends no other process.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import os
 import resource
 import sys
 from typing import Final
+
+from connector.lanes import hashing, kernel
+from connector.lanes.machine import Forbidden, Kernel
 
 CPU_SECONDS: Final = 60
 REFUSED: Final = 3  # exit status; the reason stands in stderr
@@ -50,14 +54,15 @@ def compiled(text: str, processor: str = "", features: str = "") -> bytes:
     return code[0]
 
 
-def main() -> int:
+def main(lanes: int) -> int:
     """Returns the exit status."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICE)
     try:
-        code = compiled(sys.stdin.read())
-    except Uncompiled as refused:
+        code = compiled(kernel.text(lanes))
+        hashing.check(Kernel(code, lanes))
+    except (Uncompiled, hashing.Unused, Forbidden) as refused:
         sys.stderr.write(str(refused))
         return REFUSED
     sys.stdout.buffer.write(code)
@@ -65,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

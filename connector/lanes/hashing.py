@@ -60,16 +60,15 @@ def made() -> Kernel:
     lanes = lanes_of(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
     if find_spec("llvmlite") is None:
         raise Unused("llvmlite is not installed")
-    from connector.lanes import kernel, machine
+    from connector.lanes import machine
 
     machine.executable(b"\0")  # before all that work
     environment = {"PYTHONPATH": str(Path(connector.__file__).parent.parent), "LC_ALL": "C.UTF-8"}  # no settings, no secrets
     environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
-    command = (sys.executable, "-P", "-s", "-m", COMPILER)
-    text = kernel.text(lanes).encode()
+    command = (sys.executable, "-P", "-s", "-m", COMPILER, str(lanes))
     try:
         done = subprocess.run(  # noqa: S603 - our own program
-            command, input=text, capture_output=True, env=environment, timeout=COMPILE_SECONDS, check=False
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=COMPILE_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unused(f"the compiler cannot be run: {error}") from None

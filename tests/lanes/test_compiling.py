@@ -1,5 +1,7 @@
 """The process that compiles: what comes out of it, and what it says when nothing does."""
 
+import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def ran(text: str, *, before: str = "") -> subprocess.CompletedProcess[str]:
-    program = f"import sys\n{before}\nfrom connector.lanes import compiling\nsys.exit(compiling.main())"
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, input=text, capture_output=True, text=True, check=False, timeout=50)
+    """The program, with this for the text of the kernel."""
+    text_of = f"from connector.lanes import compiling, kernel\nkernel.text = lambda lanes: {text!r}"
+    program = f"import sys\n{before}\n{text_of}\nsys.exit(compiling.main(16))"
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=50)
 
 
 def test_code_comes_out_that_refers_to_nothing():
@@ -39,6 +43,18 @@ def test_what_cannot_be_put_anywhere_is_refused_with_a_reason(text: str, before:
     assert done.returncode == compiling.REFUSED
     assert says in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction is one of x86 processors")
+def test_code_that_this_processor_cannot_run_ends_its_compiler_and_nobody_else():
+    done = ran("declare void @llvm.trap()\ndefine void @leaves() {\ncall void @llvm.trap()\nret void\n}")
+    assert (done.returncode, done.stdout) == (-signal.SIGILL, "")
+
+
+def test_code_that_hashes_wrongly_does_not_come_out():
+    done = ran("define void @leaves() {\nret void\n}")
+    assert (done.returncode, done.stdout) == (compiling.REFUSED, "")
+    assert done.stderr == "the kernel has hashed 0 bytes wrongly"
 
 
 def test_it_is_the_program_that_is_called():
