@@ -1,7 +1,10 @@
 """Whoever has to sign its requests is heard for each of them once, and nobody is heard in its place."""
 
+from pathlib import Path
+
 import pytest
 
+from connector.adapters_stores.used_file import UsedFile
 from connector.dataplane.edr import Tokens, grant_for
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -150,6 +153,20 @@ def test_what_was_signed_before_the_start_is_put_off_and_not_believed(door: Door
     with pytest.raises(Busy, match="sign again") as refused:
         restarted.demand(door.request(at=door.clock.now() - 2), CONSUMER)
     assert refused.value.retry_seconds == 1
+
+
+def test_what_was_signed_while_both_clocks_were_ahead_is_used_also_after_a_restart_and_both_set_back(door: Door, tmp_path: Path):
+    file = UsedFile(tmp_path / "used")
+    before = Possession(door.identity.keys, door.clock, file)
+    door.clock.shift_seconds += 3600
+    used = door.request()
+    before.demand(used, CONSUMER)
+    door.clock.shift_seconds -= 3600
+    restarted = Possession(door.identity.keys, door.clock, file)
+    door.clock.shift_seconds += 3600
+    with pytest.raises(SignatureRefused, match="used before"):
+        restarted.demand(used, CONSUMER)
+    file.close()
 
 
 def test_a_clock_that_is_set_back_to_before_the_start_puts_off_nobody_for_all_that_time(door: Door):

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -399,3 +401,24 @@ def test_what_is_no_log_is_refused(tmp_path: Path):
         Growing(tmp_path / "y", "life")
     with pytest.raises(SinkFailed, match="can be made"):
         Growing.begin(tmp_path / "x", "life", HEADER)
+
+
+def test_a_log_is_not_closed_under_who_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The number of a file that is closed is the next one's."""
+    log = begun(tmp_path / "x", [(batch(2), "a")])
+    reads, go, read = threading.Event(), threading.Event(), os.pread
+
+    def slow(descriptor: int, count: int, offset: int) -> bytes:
+        reads.set()
+        assert go.wait(10)
+        return read(descriptor, count, offset)
+
+    root = log.hashes(0, 0, 3)
+    monkeypatch.setattr(os, "pread", slow)
+    with ThreadPoolExecutor(2) as threads:
+        found = threads.submit(log.hashes, 0, 0, 3)
+        assert reads.wait(10)
+        closed = threads.submit(log.close, durable=False)
+        assert not wait([closed], timeout=0.2).done
+        go.set()
+        assert (found.result(), closed.result()) == (root, None)
