@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
-from connector.odrl.duties import deadline_of
+from connector.odrl.duties import deadline_of, exercises
 from connector.odrl.model import Event, Number, Policy, Request, Rule, World, leaves
-from connector.odrl.operands import DATE_TIME, ELAPSED_TIME, METERED_TIME
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME
 from connector.odrl.registry import Operand
 from connector.odrl.values import DAY, SECOND, instant, microseconds
 from connector.odrl.vocabulary import ODRL, compact
@@ -84,7 +84,10 @@ def witness(
     still = World(facts.now, facts.facts, facts.anchors, facts.used)
     log = tuple(_act(duty, act, axes, party, policy, still) for duty, act in performed if act is not None)
     duties = {name: "fulfilled" for duty in fulfilled for name in (duty.id, duty.path) if name}
-    world = World(facts.now, facts.facts, facts.anchors, facts.used, log or None, duties, members)  # type: ignore[arg-type]
+    anchors = facts.anchors
+    if policy is not None and exercises(policy, World(facts.now, log=log)):  # an act that is a use too would begin the time for the others
+        anchors = {ELAPSED_TIME: UNPLACED, DELAY_PERIOD: UNPLACED, **anchors}
+    world = World(facts.now, facts.facts, anchors, facts.used, log or None, duties, members)  # type: ignore[arg-type]
     return Witness(action, target, party, facts.values, request, world, _sentence(action, target, party, facts.told))
 
 

@@ -49,6 +49,11 @@ def where(duty: dict[str, Any], *constraints: dict[str, Any]) -> dict[str, Any]:
             [asking(where(PAID, purpose("eq", "urn:t:marketing")))],
             [asking(where=(leaf("odrl:payAmount", "gteq", {"@value": "0"}) | {"odrl:unit": EUR},)), asking(TOLD)],
         ),
+        # what is done and is a use begins no time for the rest
+        (
+            [asking({"action": "odrl:display"}, where(PAID, leaf("odrl:elapsedTime", "lt", "PT0S")), action="odrl:display")],
+            [asking(CONSENTED)],
+        ),
         # and of a duty of two actions both are done
         ([asking({"action": ["odrl:obtainConsent", "odrl:compensate"]})], [asking({"action": "odrl:reviewPolicy"})]),
     ],
