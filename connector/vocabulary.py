@@ -18,7 +18,6 @@ import orjson
 from connector.dsp.messages import DSP_CONTEXT
 from connector.errors import SettingsError
 from connector.odrl.registry import Profile
-from connector.odrl_forms.packs import read_packs
 from connector.values import Value
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def read_profiles(places: tuple[Path, ...] = POLICY_PLACES) -> tuple[Profile, ..
 
     Raises `SettingsError` for a folder or file that cannot be read, PolicyError with all findings for packs that say what they cannot mean.
     """
+    from connector.odrl_forms.packs import read_packs
+
     return read_packs(read_data(_root(places, "policies") / "profiles"))
 
 
