@@ -71,6 +71,7 @@ class Case(Struct):
     notes: tuple[VerifierKey, ...] = ()
     narrowed: list[Narrowed] = field(default_factory=list)
     options: Options = DEFAULT_OPTIONS
+    _genuine: set[tuple[str, str, bytes]] = field(default_factory=set)
 
     @property
     def provider(self) -> str:
@@ -105,13 +106,18 @@ class Case(Struct):
         self.found.append(Finding(code, says, at.line, at.offset, pointer, accuses))
 
     def reads(self, issuer: str) -> Read:
-        """Reads what a participant has signed, by the keys that counted when it says that it did."""
+        """Reads what a participant has signed, by the keys that counted when it says that it did. A signature is looked at once, though an
+        object is read alone and in its chain."""
 
         def read(token: str, typ: str) -> Mapping[str, Any]:
+            if (name := (issuer, typ, digest(token))) in self._genuine:
+                return jws.claims_of(token)
             at = jws.claims_of(token).get("iat")
             if not isinstance(at, int | float):
                 raise Unauthenticated("the object's `iat` is not a number of seconds", fault="payload")
-            return jws.read(token, typ, issuer, self.keys.get(issuer, ()), float(at))
+            claims = jws.read(token, typ, issuer, self.keys.get(issuer, ()), float(at))
+            self._genuine.add(name)
+            return claims
 
         return read
 

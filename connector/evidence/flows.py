@@ -173,6 +173,7 @@ def _says(at: Member, issuer: str) -> bool:
 def _follow(case: Case, flow: Flow) -> None:
     """Judge the receipts of a flow in their order, each with its ack, and stop at the first that does not follow."""
     account, manifest = Replayed(flow.manifest.token), flow.manifest.value
+    whole = None if manifest.log.layout is None else credit.finite(manifest)
     numbers = sorted(flow.receipts)
     for number in numbers:
         signed = flow.receipts[number]
@@ -186,7 +187,7 @@ def _follow(case: Case, flow: Flow) -> None:
             case.accuse("receipt-conflict", other.member)
         receipt = signed[0]
         judged = chain.judge(
-            account, receipt.token, proven=case.reads(case.consumer), log=_log(manifest, receipt.value), now=receipt.value.issued
+            account, receipt.token, proven=case.reads(case.consumer), log=whole or _live(receipt.value), now=receipt.value.issued
         )
         if judged.outcome is not Outcome.ACCEPTED:
             case.refused(judged.code, judged.message, receipt.member, "/jws")
@@ -236,9 +237,11 @@ def _taken_up(case: Case, flow: Flow, account: Replayed, receipt: Object) -> Rep
 
 
 def _log(manifest: Manifest, receipt: Receipt) -> credit.Log:
-    """What can be known of a content log without its data: all that follows from sizes where it is finite; of a live one what the receipt
-    itself was verified against."""
-    if manifest.log.layout is not None:
-        return credit.finite(manifest)
+    """What can be known of a content log without its data: all that follows from sizes where it is finite."""
+    return _live(receipt) if manifest.log.layout is None else credit.finite(manifest)
+
+
+def _live(receipt: Receipt) -> credit.Log:
+    """Of a live one what the receipt itself was verified against."""
     size, root = (receipt.checkpoint.size, receipt.checkpoint.root) if receipt.checkpoint else (1, b"")
     return credit.Log(size, lambda _: Known(receipt.counts.bytes), {size: root}.get)

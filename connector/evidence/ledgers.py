@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain as together
@@ -319,5 +318,5 @@ def _unlogged(case: Case, found: Ledgers, flows: Flows) -> None:
                 case.fault("entry-message", case.agreement, "", move=move)
 
 
-def _hashes(proof: Sequence[str]) -> tuple[bytes, ...]:
-    return tuple(map(b64decode, proof))
+def _hashes(proof: bytes) -> tuple[bytes, ...]:
+    return tuple(proof[at : at + DIGEST_BYTES] for at in range(0, len(proof), DIGEST_BYTES))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import count
+from math import isqrt
 from operator import mul
 from typing import Final
 
@@ -39,8 +40,8 @@ class Sealing:
 
     def add(self, piece: bytes) -> bytes:
         """Take the next piece; returns it."""
-        self._sum += sum(piece)
-        self._moment += sum(map(mul, count(self._size + 1), piece))
+        self._sum += (total := sum(piece))
+        self._moment += self._size * total + _moment(piece)
         self._size += len(piece)
         self._hashed.update(piece)
         return piece
@@ -97,7 +98,11 @@ def _seal(body: bytes) -> bytes:
 
 
 def _moment(body: bytes) -> int:
-    return sum(map(mul, count(1), body))
+    """The sum of (i+1)*b(i). By rows and columns of a square: a sum of bytes is a fifth of the work of a product for each."""
+    width = isqrt(len(body)) + 1
+    rows: int = sum(map(mul, count(0), (sum(body[at : at + width]) for at in range(0, len(body), width))))
+    columns: int = sum(map(mul, count(1), (sum(body[at::width]) for at in range(width))))
+    return width * rows + columns
 
 
 def _fields(seal: bytes) -> tuple[int, str, int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
@@ -36,6 +36,9 @@ def verify(data: bytes, trust: Trust | None = None, profiles: Sequence[Profile] 
     found: list[Finding] = []
     members: dict[str, list[Member]] = {}
     ordered = list(read(body, found))
+    places = [member.offset for member in ordered[-2:] if member.kind == "attestation"]
+    attested = {offset: sha256(memoryview(body)[:offset]).digest() for offset in places}
+    del body  # what it says is in its members
     for member in ordered:
         members.setdefault(member.kind, []).append(member)
     _shape(members, ordered, found)
@@ -52,12 +55,12 @@ def verify(data: bytes, trust: Trust | None = None, profiles: Sequence[Profile] 
     private.check(case, logs)
     _strangers(case, logs)
     _counted(case, logs)
-    attested = _attested(case, body)
+    signed_at = _attested(case, attested)
     return Report(
         tuple(found[:FINDINGS_MAX]),
-        _told(case, signed, logs, attested),
+        _told(case, signed, logs, signed_at),
         trust.given,
-        tuple(unproven.texts(case, signed, logs, trust, attested)),
+        tuple(unproven.texts(case, signed, logs, trust, signed_at)),
         tuple(case.narrowed),
     )
 
@@ -90,8 +93,9 @@ def _shape(members: dict[str, list[Member]], ordered: list[Member], found: list[
         place = max(place, here)
 
 
-def _attested(case: Case, body: bytes) -> int | None:
-    """When (POSIX seconds) the exporter has signed that the file is all that it has; None if it has not, and a finding where it has to."""
+def _attested(case: Case, lines: Mapping[int, bytes]) -> int | None:
+    """When (POSIX seconds) the exporter has signed that the file is all that it has; None if it has not, and a finding where it has to.
+    `lines` is the SHA-256 of what stands before an attestation, by the byte at which this begins."""
     attestations = case.of("attestation")
     if case.header.value["version"] == UNATTESTED:
         for member in attestations:
@@ -104,7 +108,7 @@ def _attested(case: Case, body: bytes) -> int | None:
     read = case.object(Attestation, case.exporter, attestations[0]) if attestations else None
     if read is None:
         return None
-    same = read.value.lines == sha256(body[: read.member.offset]).digest()
+    same = read.value.lines == lines.get(read.member.offset)
     then = read.value.issued == int(case.header.value["at"])
     for code, holds in (("attestation-other", same), ("attestation-time", then)):
         if not holds:

@@ -14,8 +14,7 @@ import hashlib
 import re
 import struct
 from array import array
-from base64 import urlsafe_b64decode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -49,6 +48,7 @@ ETAG: Final = re.compile(r'"r\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
 NUMBERS: Final = re.compile(rb"\d(?:[.eE]|\d{15})")
 BEYOND: Final = re.compile(rb"[\xf0-\xf4]")
 URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")  # of both alphabets only one counts
 SEALED: Final = struct.Struct(">II")  # length in bytes, records: one leaf in the list of a live log
 
 
@@ -282,10 +282,11 @@ def read_bytes(text: object, length: int) -> bytes | None:
     if not isinstance(text, str) or len(text) != -(-length * 4 // 3) or not text.isascii():
         return None
     try:
-        data = urlsafe_b64decode(text + "==")
+        spelled = text.encode("ascii").translate(FROM_URL_SAFE) + b"=" * (-len(text) % 4)
+        data = a2b_base64(spelled)
     except ValueError:
         return None
-    return data if len(data) == length and write_bytes(data) == text else None
+    return data if len(data) == length and b2a_base64(data, newline=False) == spelled else None
 
 
 def digest_of(document: Mapping[str, Any]) -> bytes:

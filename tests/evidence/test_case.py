@@ -1,10 +1,13 @@
 """What the checks share: objects are read by the keys that counted when they were signed, or told with the code of what is wrong."""
 
 import pytest
+from nacl.bindings import crypto_sign_open
 
 from connector.evidence.case import Case
-from connector.evidence.members import Finding, Member
+from connector.evidence.members import OBJECTS, Finding, Member
+from connector.evidence.verify import verify
 from connector.metering.objects import Ack, Manifest
+from connector.signatures import jws
 from tests.evidence.rig import CONSUMER, KEYS, MANIFEST, NOW, OLD, PROVIDER, SOUND, signed
 
 
@@ -46,6 +49,18 @@ def test_an_object_is_read_by_the_keys_of_its_own_instant():
     assert at.object(Ack, PROVIDER, Member(1, 0, "ack", {"jws": token, "transfer": "t"})) is None
     assert at.found[-1].code == "jws-typ"
     assert (OLD.key.not_after or 0) < NOW
+
+
+def test_a_signature_is_looked_at_once_in_a_whole_file(monkeypatch: pytest.MonkeyPatch):
+    seen: list[bytes] = []
+
+    def look(signed: bytes, key: bytes) -> bytes:
+        seen.append(signed)
+        return crypto_sign_open(signed, key)
+
+    monkeypatch.setattr(jws, "crypto_sign_open", look)
+    assert verify(SOUND.data).sound
+    assert len(seen) == len(set(seen)) == 1 + sum(kind in OBJECTS for kind, _ in SOUND.members), "with the attestation"
 
 
 def test_nobody_cosigns_his_own_ledger():

@@ -1,9 +1,12 @@
 """Members of a file: where each stands, and that every kind is read as strictly as it is written."""
 
+import tracemalloc
 from typing import Any
 
+import orjson
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.evidence.members import KINDS, Finding, read, write
@@ -64,6 +67,37 @@ def test_what_stands_behind_the_last_newline_is_no_line():
     found: list[Finding] = []
     assert list(read(b'{"kind":', found)) == []
     assert [each.code for each in found] == ["line-json"]
+
+
+NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-1e15, 1e15) | st.sampled_from([1.0, 1e-7, 10**15, -0.0])
+NAMES = st.text(max_size=3) | st.sampled_from(["a\\", 'b"', "\ue000", "\U0001f600"])
+JSON = st.recursive(
+    st.none() | NUMBERS | st.text(max_size=4) | st.sampled_from(["\\", "[1.5", ',1e3"']),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(NAMES, each, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(NAMES, JSON, max_size=4))
+def test_a_line_is_taken_in_its_only_spelling_whatever_it_says(value: dict[str, Any]):
+    """Sorted JSON is that spelling of most values, and of some it is not."""
+    said = {"kind": "decision", "pid": "p", "document": value}
+    for text in (rfc8785.dumps(said), orjson.dumps(said, option=orjson.OPT_SORT_KEYS)):
+        found: list[Finding] = []
+        list(read(text + b"\n", found))
+        assert [each.code for each in found] == ([] if rfc8785.dumps(orjson.loads(text)) == text else ["line-spelling"])
+
+
+def test_members_take_little_more_memory_than_their_lines():
+    entry = SOUND.one("entry") | {"log": "hospital.example/a-ledger-with-a-name", "proof": ["A" * 43 + "="] * 24, "jws": None}
+    body = b"".join(write("entry", entry | {"index": number, "body": f"{number:0300}"}) for number in range(500))
+    tracemalloc.start()
+    members = list(read(body, []))
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(members) == 500
+    assert most < 1.5 * len(body), (kept, most, len(body))
 
 
 VALUES: list[Any] = [None, True, -1, 1.5, "", [], {}, "A" * 43]

@@ -1,5 +1,7 @@
 """The seal of an evidence file: it names the one byte that was altered, and never the wrong one."""
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,12 @@ BODIES = st.binary(min_size=1, max_size=2_000)
 @given(BODIES)
 def test_a_file_as_it_was_sealed_is_whole(body: bytes):
     assert unsealed(sealed(body)) == body
+
+
+@given(BODIES)
+def test_a_seal_says_the_sums_by_which_a_byte_is_found(body: bytes):
+    said = json.loads(sealed(body)[len(body) :])["seal"]
+    assert (int(said["sum"]), int(said["moment"])) == (sum(body), sum(at * byte for at, byte in enumerate(body, 1)))
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
