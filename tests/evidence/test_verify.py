@@ -1,6 +1,7 @@
 """Evidence files: what is true passes, one altered byte is named, and whatever is forged and sealed anew is refused with its own code."""
 
 import json
+from random import Random
 
 import orjson
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.evidence.verify import verify
-from tests.evidence.forgeries import FORGERIES, LIES, Forge, other
+from connector.evidence_told.compared import compare
+from tests.evidence.edits import edited
+from tests.evidence.forgeries import CLOSING, FORGERIES, LIES, OWN_CLOSING, Forge, answer, other
 from tests.evidence.rig import AGREEMENT, CONSUMER, NOW, PROVIDER, SOUND, Draft, Story
 
 KINDS_AT_LEAST = 60
@@ -116,6 +119,19 @@ def test_whatever_stands_in_a_member_nothing_breaks(data: st.DataObject):
     )
     said = orjson.loads(orjson.dumps(verify(draft.data).to_json()))
     assert said["sound"] is not any(not each["accuses"] for each in said["findings"])
+
+
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(60, 300, 60))])
+def test_whatever_is_edited_anywhere_and_signed_anew_gets_a_verdict_with_codes(first: int):
+    """Deep within members, in the texts of entries, and in what is signed: by whoever has the keys of both."""
+    answered = Story(closings=(CLOSING, OWN_CLOSING), answers=(answer(CLOSING),)).draft()
+    for number in range(first, first + 60):
+        chance = Random(number)
+        report = verify(edited(chance, chance.choice([SOUND, answered])).data)
+        said = orjson.loads(orjson.dumps(report.to_json()))
+        assert said["verdict"], number
+        assert all(each["code"] and each["says"] for each in said["findings"])
+        assert report.told is None or compare(report.told, report.told) == (), number
 
 
 def test_what_was_erased_is_said_and_the_file_stays_sound():
