@@ -178,7 +178,7 @@ def _follow(case: Case, flow: Flow) -> None:
     for number in numbers:
         signed = flow.receipts[number]
         if number > account.sequence + 1:
-            if (back := _taken_up(case, flow, account, signed[0])) is None:
+            if (back := _taken_up(case, flow, account, signed[0], last=number == numbers[-1])) is None:
                 return
             account = back
             continue
@@ -215,24 +215,26 @@ def _follow(case: Case, flow: Flow) -> None:
     flow.whole = True
 
 
-def _taken_up(case: Case, flow: Flow, account: Replayed, receipt: Object) -> Replayed | None:
+def _taken_up(case: Case, flow: Flow, account: Replayed, receipt: Object, *, last: bool) -> Replayed | None:
     """The account by a receipt before which some are missing: a consumer that has lost them has had it back from the provider,
-    and as each says all that was signed for before, it stands for them if the provider has signed that it has it. That one lost none."""
+    and as each says all that was signed for before, it stands for them if the provider has signed that it has it. The `last` one it may
+    have had back unanswered: that is its own word, and counts for nothing yet. A provider lost none."""
     acks, manifest = flow.acks.get(receipt.digest, []), flow.manifest.value
-    if case.exporter != case.consumer or not acks:
+    if case.exporter != case.consumer or not (acks or last):
         case.fault("receipt-missing", receipt.member, "/jws", number=account.sequence + 1)
         return None
-    ack = acks[0]
+    ack, at = (acks[0].token, acks[0].value.issued) if acks else ("", receipt.value.issued)
     try:
         chain.measured(receipt.value, account, _log(manifest, receipt.value), finite=manifest.log.root is not None)
         reads = case.reads(case.consumer), case.reads(case.provider)
-        after = restored(account, receipt.token, ack.token, own=reads[0], proven=reads[1], now=ack.value.issued)
+        after = restored(account, receipt.token, ack, own=reads[0], proven=reads[1], now=at)
     except MeterRefused as refused:
         case.refused(refused.code, refused.message, receipt.member, "/jws")
         return None
     flow.lost += range(account.sequence + 1, receipt.value.sequence)
-    flow.last = flow.acked = receipt
-    flow.counts = receipt.value.counts
+    flow.last = receipt
+    if acks:
+        flow.acked, flow.counts = receipt, receipt.value.counts
     return after
 
 

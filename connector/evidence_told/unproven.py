@@ -37,7 +37,7 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
         if flow.lost:
             found.append(
                 f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
-                " a later one, which says all that they said"
+                f" a later one, which says all that they said{'' if flow.acked is flow.last else ', and which nobody has answered yet'}"
             )
     if any(flow.manifest.value.unit != "none" for flow in signed.flows.values()):
         found.append("the number of records by the data themselves: both have signed for it, and the data are not in the file")

@@ -115,13 +115,22 @@ def test_a_consumer_that_has_lost_its_receipts_shows_the_one_that_it_had_back_an
     assert any(text.startswith(f"receipt 1 of transfer {TRANSFER}: {CONSUMER} has lost them") for text in report.unproven)
 
 
-def test_what_came_back_has_to_hold_and_the_provider_loses_none():
+def test_what_came_back_unanswered_is_the_consumers_own_word_and_no_fault_of_its_file():
     alone = _of_consumer()
     for kind in ("receipt", "ack"):
         alone.drop(kind)
     alone.drop("ack")
     alone.one("transfer")["account"]["ack"] = None
-    assert alone.codes() == {"receipt-missing"}, "that the provider has it, nobody has signed"
+    report = verify(alone.data)
+    assert report.sound, report.findings
+    assert report.told is not None
+    assert report.told.counts.bytes == 0, "that the provider has it, nobody has signed"
+    told = " ".join(report.unproven)
+    assert "which says all that they said, and which nobody has answered yet" in told
+    assert "that the provider has got the last receipt: it has no ack" in told
+
+
+def test_what_came_back_has_to_hold_and_the_provider_loses_none():
     false = _of_consumer(receipt_2=other(counts=Counts(10**9, 0, 1, 1, 7)))
     for kind in ("receipt", "ack"):
         false.drop(kind)
