@@ -21,6 +21,8 @@ import os
 import random
 import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -30,7 +32,7 @@ from typing import Any
 
 import yaml  # noqa: F401 - which the product imports in each of its starts, to read its profiles
 
-from connector import app
+from connector import app, telemetry
 from connector.adapters import sqlite, sqlite_write
 from connector.adapters.clock import SystemClock
 from connector.api_streams import sink_api
@@ -39,11 +41,14 @@ from connector.dataplane_push import pusher
 from connector.errors import SettingsError
 from connector.intake import live as live_intake
 from connector.intake.download import Downloads
+from connector.odrl import Options
+from connector.odrl.registry import registry_of
 from connector.records import Usage
 from connector.settings import load
 from connector.vocabulary import read_profiles
 from tests.faults.bugs import BUGS
 from tests.faults.points import Points
+from tests.pair import site
 
 PUSH_SECONDS_MAX = 0.5  # between two attempts to bring data, as between those to deliver: in the field it is 30
 Passed = Callable[[str], None]
@@ -164,12 +169,27 @@ def jumping(jumps: Iterable[float]) -> None:
     signal.signal(signal.SIGRTMIN, jump)
 
 
+async def lived() -> None:
+    """One whole life, without a disk or anybody to deal with, and in silence."""
+    telemetry.configure_logging("error", "json")
+    with tempfile.TemporaryDirectory() as root:
+        connector = await app.start(site(Path(root) / "once", "once").settings)
+        await connector.close()
+
+
 def ready_to_fork() -> None:
     """Do once what every start would do again, and what no kill can meet in another state: it took more than half of the time until a
-    connector served. What was read before the fork, caches keep; what was imported is not looked through for garbage again; and nobody
-    is trusted whom `egress.ca_file` does not name, so that the system's hundred and more authorities need not be read."""
-    read_profiles()
+    connector served. What was read and compiled before the fork, caches keep, and where the product has none because it starts once, it
+    finds it here; what was imported is not looked through for garbage again; and nobody is trusted whom `egress.ca_file` does not name, so
+    that the system's hundred and more authorities need not be read."""
+    registry_of(Options(profiles=read_profiles()))
     os.environ |= dict.fromkeys(("SSL_CERT_FILE", "SSL_CERT_DIR"), os.devnull)
+    product: Any = app
+    vocabulary = product.read_vocabulary()
+    schemas = product.Schemas(vocabulary.schemas)
+    product.read_vocabulary, product.Schemas = lambda: vocabulary, lambda _: schemas
+    asyncio.run(lived())  # the addresses that listeners know are regular expressions: to compile them takes a quarter of a start
+    assert threading.active_count() == 1  # a fork takes no other one along
     gc.collect()
     gc.freeze()
     gc.unfreeze = lambda: None  # type: ignore[assignment]
