@@ -22,7 +22,7 @@ demo: $(READY)   ## a hospital and a biopharma exchange real data on this machin
 	$(BIN)/connector demo
 
 test: $(READY)   ## all tests but the kit's and the kills; says why one was skipped
-	$(BIN)/pytest -n 2 --dist worksteal -q -rs
+	$(BIN)/pytest -n 3 --dist worksteal -q -rs
 
 test-fast: $(READY) ## those of them that are fast, in two minutes
 	$(BIN)/pytest -n 2 --dist worksteal -q -rs -m "not slow"

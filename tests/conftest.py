@@ -6,6 +6,7 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from aiohttp import web_app
 from hypothesis import settings
 
 from connector.lanes import hashing
@@ -41,6 +42,14 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connector_outlives_its_module() -> Generator[None]:
+    """A cache of aiohttp keeps the last thousand handlers, and by them a hundred and more whole connectors that have ended: half of the
+    memory of these tests, and each search for garbage would go through it."""
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
