@@ -40,9 +40,12 @@ faults: $(READY) ## SIGKILL at every await point and 200 times at random; 200 tr
 	$(BIN)/python -m tests.faults --streams 200
 	$(BIN)/python -m tests.faults --hardships
 
-faults-ci: $(READY) ## the same with 30 of each
-	$(BIN)/python -m tests.faults --kills 30
-	$(BIN)/python -m tests.faults --streams 30
+faults-ci: $(READY) ## the same with 30 of each, side by side: either waits for a part of its time
+	@$(MAKE) --no-print-directory -j 2 kills-30 streams-30
+kills-%: $(READY)
+	$(BIN)/python -m tests.faults --kills $*
+streams-%: $(READY)
+	$(BIN)/python -m tests.faults --streams $*
 
 lint: $(READY)   ## ruff and mypy --strict
 	$(BIN)/ruff check .
