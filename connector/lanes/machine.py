@@ -82,7 +82,7 @@ class Kernel:
         self._blocks = struct.Struct(f"={kernel.PARTS * lanes}I")
 
     def leaf_hashes(self, data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The leaf hash of each [from, to) of `data`. What the longest has more than the shortest is copied, for each. Raises ValueError
+        """The leaf hash of each [from, to) of `data`. What each has more than the shortest is copied. Raises ValueError
         for more of them than there are lanes, or for what is not in `data`."""
         view = _View()
         _get(data, view, CONTIGUOUS)
@@ -99,15 +99,24 @@ class Kernel:
         head = HEAD_BYTES if shortest >= HEAD_BYTES else 0
         body = (shortest - head) // kernel.BLOCK_BYTES
         common = head + body * kernel.BLOCK_BYTES
-        ends = [_ended(data[first + common : end], len(PREFIX) + end - first, b"" if head else PREFIX) for first, end in spans]
-        blocks = [len(each) // kernel.BLOCK_BYTES for each in ends]
-        stride = max(blocks) * kernel.BLOCK_BYTES
-        edges = b"".join((*(each.ljust(stride, b"\0") for each in ends), *(PREFIX + data[first : first + head] for first, _ in spans)))
-        at = ctypes.cast(ctypes.c_char_p(edges), ctypes.c_void_p).value or 0
         lanes = range(len(spans))
-        heads = [at + len(ends) * stride + n * kernel.BLOCK_BYTES for n in lanes]
+        parts: list[bytes | memoryview] = [PREFIX + data[first : first + head] for first, _ in spans] if head else []
+        paddings = [_padding(len(PREFIX) + end - first) for first, end in spans]
+        before = b"" if head else PREFIX
+        blocks = [
+            (len(before) + end - first - common + len(padding)) // kernel.BLOCK_BYTES
+            for (first, end), padding in zip(spans, paddings, strict=True)
+        ]
+        ends, place = [0] * len(spans), len(parts) * kernel.BLOCK_BYTES
+        for n in sorted(lanes, key=blocks.__getitem__):  # the longest is the last: every lane can be read for as long as that one
+            first, end = spans[n]
+            parts += before, data[first + common : end], paddings[n]
+            ends[n], place = place, place + blocks[n] * kernel.BLOCK_BYTES
+        edges = b"".join(parts)
+        at = ctypes.cast(ctypes.c_char_p(edges), ctypes.c_void_p).value or 0
+        heads = [at + n * kernel.BLOCK_BYTES for n in lanes]
         idle = self.lanes - len(spans)  # lanes that read what the first one does
-        rows = (heads, [base + first + head for first, _ in spans], [at + n * stride for n in lanes])
+        rows = (heads, [base + first + head for first, _ in spans], [at + each for each in ends])
         places = self._from.pack(*(place for row in rows for place in (*row, *(row[0],) * idle)))
         most = (1 if head else 0, body, max(blocks))
         counts = self._blocks.pack(*(most[0],) * self.lanes, *(body,) * self.lanes, *blocks, *(0,) * idle)
@@ -117,7 +126,6 @@ class Kernel:
         return [HASH.pack(*words[n :: self.lanes]) for n in lanes]
 
 
-def _ended(rest: memoryview, length: int, before: bytes) -> bytes:
-    """The end of a message of so many bytes, in whole blocks (FIPS 180-4, 5.1.1)."""
-    said = b"".join((before, rest, END))
-    return said + bytes(-(len(said) + LENGTH.size) % kernel.BLOCK_BYTES) + LENGTH.pack(8 * length)
+def _padding(length: int) -> bytes:
+    """What a message of so many bytes has behind it (FIPS 180-4, 5.1.1)."""
+    return END + bytes(-(length + len(END) + LENGTH.size) % kernel.BLOCK_BYTES) + LENGTH.pack(8 * length)

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_it_is_hashlib(lanes: int, leaves: list[tuple[int, int]], alike: int | N
 def test_no_byte_outside_of_the_data_is_read(spans: list[tuple[int, int]]):
     with pytest.raises(ValueError, match="not in"):
         kernel_of(16).leaf_hashes(DATA, spans)
+
+
+def test_of_leaves_of_several_lengths_no_more_is_copied_than_there_is():
+    """A peer chooses the lengths of live leaves: one that is long must not be made room for in every lane."""
+    data = bytes(1 << 20)
+    spans = [(0, len(data) - 150_000), *((len(data) - 150_000 + n * 10_000, len(data) - 140_000 + n * 10_000) for n in range(15))]
+    tracemalloc.start()
+    try:
+        found = kernel_of(16).leaf_hashes(data, spans)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == [leaf_hash(data[first:end]) for first, end in spans]
+    assert peak_bytes < 2 * len(data)
 
 
 def test_data_may_be_let_go_of_afterwards():
