@@ -1,4 +1,5 @@
-"""A process of its own in which LLVM makes machine code of a kernel, to stdout: `python -m connector.lanes.compiling LANES`.
+"""A process of its own in which LLVM makes machine code of a kernel, to stdout, behind its
+SHA-256: `python -m connector.lanes.compiling LANES`.
 
 LLVM ends the process that it is in when something goes wrong, and stays in its memory when it is done. Here neither matters to a
 connector. What comes out has no reference to anything, so that it can be put anywhere; what has one is refused. It was run here: an
@@ -65,7 +66,7 @@ def main(lanes: int) -> int:
     except (Uncompiled, hashing.Unused, Forbidden) as refused:
         sys.stderr.write(str(refused))
         return REFUSED
-    sys.stdout.buffer.write(code)
+    sys.stdout.buffer.write(hashing.with_digest(code))
     return 0
 
 

@@ -6,6 +6,7 @@ nobody waits for that, and until then, and wherever it comes to nothing, hashlib
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -74,7 +75,20 @@ def made() -> Kernel:
         raise Unused(f"the compiler cannot be run: {error}") from None
     if done.returncode:
         raise Unused(f"the compiler ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-200:]}")
-    return machine.Kernel(done.stdout, lanes)
+    return machine.Kernel(without_digest(done.stdout), lanes)
+
+
+def with_digest(code: bytes) -> bytes:
+    """As the compiler says it: whatever an installation of Python writes to stdout by itself must not be run."""
+    return hashlib.sha256(code).digest() + code
+
+
+def without_digest(said: bytes) -> bytes:
+    """The code that the compiler has said. Raises Unused if it has said anything else."""
+    code = said[hashlib.sha256().digest_size :]
+    if not code or with_digest(code) != said:
+        raise Unused("what the compiler has written is not code alone")
+    return code
 
 
 def check(kernel: Kernel) -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def code_of(lanes: int) -> bytes:
     """As `hashing.made` has it made, whatever this processor would choose."""
     command = (sys.executable, "-m", hashing.COMPILER, str(lanes))
-    return subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=50).stdout
+    return hashing.without_digest(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=50).stdout)
 
 
 @cache

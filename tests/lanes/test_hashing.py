@@ -206,6 +206,21 @@ def test_a_compiler_that_ends_is_a_reason(monkeypatch: pytest.MonkeyPatch):
         hashing.made()
 
 
+@pytest.mark.usefixtures("able")
+def test_what_else_is_written_to_stdout_is_never_run(monkeypatch: pytest.MonkeyPatch):
+    """As by a `sitecustomize`: here all of it is a poem."""
+    monkeypatch.setattr(hashing, "find_spec", lambda _: object())
+    monkeypatch.setattr(hashing, "COMPILER", "this")
+    with pytest.raises(Unused, match="is not code alone"):
+        hashing.made()
+
+
+@pytest.mark.parametrize("said", [b"", hashing.with_digest(b""), b"x" + hashing.with_digest(b"code"), hashing.with_digest(b"code")[:-1]])
+def test_code_that_is_not_whole_and_alone_is_refused(said: bytes):
+    with pytest.raises(Unused):
+        hashing.without_digest(said)
+
+
 def test_a_system_that_says_nothing_of_its_processor_is_a_reason(tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hashing, "CPUINFO", tmp_path / "none")
     with pytest.raises(Unused, match="does not say"):
