@@ -119,12 +119,13 @@ _SECRET_NAMES = frozenset({"authorization", "token", "secret", "password", "key"
 _SECRET_ENDINGS = ("_token", "_secret", "_password", "_key", "authorization")
 # What credentials look like wherever they stand: the value after a scheme of `Authorization`, the user of an address, a JSON web token, a
 # private key in PEM form, and a value that is called a token, a secret or a signature in a query, a form, a document or a `repr`.
+# Words begin as in ASCII: a Chinese character is no letter before them.
 _SECRETS = re.compile(
-    r"(?i:(?<=\bbearer )|(?<=\bbasic )|(?<=\bdpop )) *[\w.~+/=-]+"
+    r"(?i:(?<=(?a:\b)bearer )|(?<=(?a:\b)basic )|(?<=(?a:\b)dpop )) *[\w.~+/=-]+"
     r"|(?:(?<=://)|(?<=:/))[^\s/?#]+(?=@)"
-    r"|\beyJ[\w-]{4,}(?:\.[\w-]*)*"
+    r"|(?a:\b)eyJ[\w-]{4,}(?:\.[\w-]*)*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?!-----END).)*"
-    r"""|(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=signature)|(?<=\bsig)|(?<=api_key))(?:=|['"]\s*:\s*['"])[^\s&'"]+""",
+    r"""|(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=signature)|(?<=(?a:\b)sig)|(?<=api_key))(?:=|['"]\s*:\s*['"])[^\s&'"]+""",
     re.DOTALL,
 )
 HIDDEN = "***"

@@ -100,6 +100,8 @@ LOOKS_LIKE_ONE = [
         f"Basic {SECRET}==",
         f"DPoP {SECRET}",
         f"the header was `Bearer {SECRET}`",
+        f"令牌Bearer {SECRET}",
+        f"原令牌eyJ{SECRET}",
     ],
     *[f"{{'Authorization': 'Bearer {SECRET}'}}", f"{{'authorization': '{SECRET}'}}", f'{{"access_token":"{SECRET}","expires_in":3}}'],
     *[f"refresh_token={SECRET}&grant_type=x", f"https://x.example/a?access_token={SECRET}", f"https://x/a?X-Amz-Signature={SECRET}&a=b"],

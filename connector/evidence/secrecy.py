@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-TOKEN: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|\b[Bb]earer\s+[A-Za-z0-9._~+/-]{8,}")
+# Of words in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one.
+TOKEN: Final = re.compile(r"(?a:\b)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|(?a:\b)[Bb]earer\s+[A-Za-z0-9._~+/-]{8,}")
 KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 NAMES: Final = frozenset(
     {

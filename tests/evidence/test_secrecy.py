@@ -7,12 +7,16 @@ import pytest
 from connector.evidence.secrecy import own_secrets, tells_secret
 
 SECRET = "Bearer 0123456789abcdef"
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmVk"
 
 
-@pytest.mark.parametrize("value", [SECRET, [{"deep": SECRET}], {"password": 1}, {"kty": "oct", "k": "y"}])
+@pytest.mark.parametrize(
+    "value", [SECRET, f"令牌{SECRET}", f"原令牌{JWT}已过期", [{"deep": SECRET}], {"password": 1}, {"kty": "oct", "k": "y"}]
+)
 def test_a_secret_is_told_wherever_it_stands(value: Any):
     assert tells_secret(value)
     assert not tells_secret({"reason": "the bearer of bad news", "kid": "k"})
+    assert not tells_secret("该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a")
 
 
 def test_what_a_peer_gave_is_none_of_the_own_words():
