@@ -45,6 +45,18 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
         case.fault("invoice-policy", at, "/document/agreement_digest")
     if (closed := said.get("closed")) is not None and not _ends(case, found, closed):
         case.fault("invoice-closed", at, "/document/closed")
+    for name, code in (("flows", "invoice-flow"), ("lines", "invoice-line")):
+        if said.get(name) != _list(said.get(name)):
+            case.fault(code, at, f"/document/{name}")
+    _flows(case, found, at, said)
+    for number, line in enumerate(lines := _list(said.get("lines"))):
+        if not _follows(said, lines[: number + 1], line):
+            case.fault("invoice-line", at, f"/document/lines/{number}")
+    if not _adds_up(said):
+        case.fault("invoice-total", at, "/document/total")
+
+
+def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
     billed: set[object] = set()
     for number, flow in enumerate(_list(said.get("flows"))):
         pointer, transfer = f"/document/flows/{number}", str(flow.get("transfer"))
@@ -66,11 +78,6 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
             case.fault("invoice-flow", at, f"{pointer}/transfer")
         elif not _within(flow):
             case.fault("invoice-more", at, f"{pointer}/counts")
-    for number, line in enumerate(lines := _list(said.get("lines"))):
-        if not _follows(said, lines[: number + 1], line):
-            case.fault("invoice-line", at, f"/document/lines/{number}")
-    if not _adds_up(said):
-        case.fault("invoice-total", at, "/document/total")
 
 
 def billed(invoice: Member) -> dict[str, int]:

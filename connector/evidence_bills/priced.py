@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from connector.errors import PolicyError
+from connector.errors import InvalidRequest, PolicyError
 from connector.evidence.case import Case
 from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.members import Member
@@ -45,17 +45,24 @@ def check(case: Case, found: Flows, at: Member) -> None:
     elif said.get("currency") != plan.currency:
         case.fault("invoice-price", at, "/document/currency")
     else:
-        _lines(case, at, said, _ended(case, plan))
+        _lines(case, found, at, _ended(case, plan))
 
 
-def _lines(case: Case, at: Member, said: Mapping[str, Any], plan: Plan) -> None:
+def _lines(case: Case, found: Flows, at: Member, plan: Plan) -> None:
+    said = at.value["document"]
     known = {price.path: _row(price, plan.currency) for price in plan.prices}
     wrong = [
         number for number, line in enumerate(said["lines"]) if {name: line.get(name) for name in ROW} != known.get(str(line.get("price")))
     ]
     for number in wrong:
         case.fault("invoice-price", at, f"/document/lines/{number}")
-    if not wrong and not _comes_to(said, plan):
+    if wrong:
+        return
+    whole = _is_whole(said, plan)
+    if not whole:
+        found.unpriced = "it is of a period that begins after the signing, so its lines for what is metered were not compared, and what was"
+        found.unpriced += " owed before is not in it"
+    if not _comes_to(said, plan, whole=whole):
         case.fault("invoice-quantity", at, "/document/lines")
 
 
@@ -75,14 +82,21 @@ def _ended(case: Case, plan: Plan) -> Plan:
     return replace(plan, ends=round(min(over) * MICROSECONDS)) if over else plan
 
 
-def _comes_to(said: Mapping[str, Any], plan: Plan) -> bool:
+def _is_whole(said: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether an invoice is of all from the signing on."""
+    try:
+        return plan.signed is None or datetime.fromisoformat(said["from"]).timestamp() * MICROSECONDS <= plan.signed
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return False
+
+
+def _comes_to(said: Mapping[str, Any], plan: Plan, *, whole: bool) -> bool:
     """Whether the lines are what the flows come to. An invoice says its period to the millisecond, in which one for time may begin."""
     try:
         begins, ends = (datetime.fromisoformat(said[name]).timestamp() for name in ("from", "to"))
-        whole = plan.signed is None or begins * MICROSECONDS <= plan.signed
         told = [_told(line) for line in said["lines"] if whole or line["counted"] is None]
         return any(told == _expected(said, plan, begins, at, whole=whole) for at in (ends, ends + MILLISECOND))
-    except (KeyError, OverflowError, TypeError, ValueError):
+    except (InvalidRequest, KeyError, OverflowError, TypeError, ValueError):
         return False
 
 

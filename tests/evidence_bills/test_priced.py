@@ -133,6 +133,28 @@ def test_an_invoice_of_a_later_period_is_no_alarm_and_its_subscriptions_are_look
     assert codes_and_places(draft) == [("invoice-quantity", "/document/lines")]
 
 
+def test_of_an_invoice_of_a_later_period_it_is_said_that_little_was_compared():
+    draft = draft_of("record")
+    invoiced(**{"from": "2027-01-16T09:00:00.000Z", "to": "2027-01-17T09:00:00.000Z"}, lines=[], total="0.00")(draft)
+    report = verify(draft.data, profiles=options().profiles)
+    assert report.sound, report.findings
+    assert [text for text in report.unproven if "begins after the signing" in text]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"lines": ["x"], "total": "0.00"}, ("invoice-line", "/document/lines")),
+        ({"lines": None, "total": "0.00"}, ("invoice-line", "/document/lines")),
+        ({"from": "2027-02-16T09:00:00.000Z"}, ("invoice-quantity", "/document/lines")),
+    ],
+)
+def test_an_invoice_of_another_form_is_found_and_read_no_further(values: dict[str, Any], found: tuple[str, str]):
+    draft = draft_of("record", "subscription")
+    invoiced(**values)(draft)
+    assert codes_and_places(draft) == [found]
+
+
 def test_of_prices_that_cannot_be_read_here_it_is_said_that_nothing_was_compared():
     draft = Story(document=document(profile="https://elsewhere.example/profile"), invoice=False).draft()
     put_invoice(draft, SOUND)
