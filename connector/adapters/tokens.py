@@ -112,8 +112,8 @@ class RegistryIdentity:
             raise Unauthenticated("the token's `sub` is not its `iss`")
         issued, ends = check(claims, audience=self._own.id, now=now)
         if now < self._started:  # the clock was set back since: nobody could have a fresher one for all that time
-            self._started = now
             self._used.recall(now)
+            self._started = now  # only now: where that cannot be read nobody is heard
         if issued < self._started:
             before = f"the token was issued {self._started - issued:.0f} s before this connector started"
             raise Unauthenticated(f"{before}; send a fresh one, and if it is one compare the clocks of both sides")

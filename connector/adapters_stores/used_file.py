@@ -6,8 +6,10 @@ unless the clock is set back besides. Two files of PART_BYTES each: the older on
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ ENTRY: Final = struct.Struct("=16sd")
 DOUBLES: Final = ENTRY.size // 8  # an entry is so many, of which the last one is the instant
 PART_BYTES: Final = 250_000 * ENTRY.size
 MODE: Final = 0o600
+FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class UsedFile:
@@ -31,15 +34,15 @@ class UsedFile:
     def write(self, digest: bytes, ends: float) -> None:
         """Keep one more. What a disk does not take is said once, and is known to this process all the same."""
         try:
-            self._size_bytes += os.write(self._file, ENTRY.pack(digest, ends))
-            if self._size_bytes >= PART_BYTES:
-                os.close(self._file)
-                os.replace(self._path, self._before)
-                self._open()
-        except (OSError, StoreError) as error:
-            if not self._told:
-                telemetry.log.error("used ids not kept", reason=str(error), why="after a start and a clock set back they are good again")
-            self._told = True
+            taken = os.write(self._file, ENTRY.pack(digest, ends))
+            if taken < ENTRY.size:  # the disk is full: a part of one would displace all that follow
+                os.ftruncate(self._file, self._size_bytes)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size_bytes += taken
+        except OSError as error:
+            self._tell("used ids not kept", error, "after a start and a clock set back they are good again")
+        if self._size_bytes >= PART_BYTES:
+            self._begin_next()
 
     def read(self, now: float) -> list[tuple[bytes, float]]:
         """What would count at this instant, or later. Raises StoreError."""
@@ -51,17 +54,40 @@ class UsedFile:
                 continue
             except OSError as error:
                 raise _unusable(path, error) from None
-            data = data[: len(data) // ENTRY.size * ENTRY.size]  # what a crash has cut off was not taken
+            data = data[: len(data) // ENTRY.size * ENTRY.size]  # what a crash has cut off was not taken, nor is an instant without end
             ends = memoryview(data).cast("d")[DOUBLES - 1 :: DOUBLES]
-            found += [ENTRY.unpack_from(data, number * ENTRY.size) for number, instant in enumerate(ends) if instant >= now]
+            found += [ENTRY.unpack_from(data, number * ENTRY.size) for number, instant in enumerate(ends) if now <= instant < inf]
         return found
 
     def close(self) -> None:
         os.close(self._file)
 
+    def _begin_next(self) -> None:
+        """The one of now is full. It is written to until there is another: where none can be had its number, closed, would be that of
+        whatever is opened next."""
+        part = self._path.with_name(f"{self._path.name}.part")
+        try:
+            following = os.open(part, FLAGS | os.O_TRUNC, MODE)
+            try:
+                os.replace(self._path, self._before)
+                os.replace(part, self._path)
+            except OSError:
+                os.close(following)
+                raise
+        except OSError as error:
+            self._tell("used ids fill their file", error, "it grows until another can be made")
+        else:
+            os.close(self._file)
+            self._file, self._size_bytes = following, 0
+
+    def _tell(self, what: str, error: OSError, why: str) -> None:
+        if not self._told:
+            telemetry.log.error(what, reason=str(error), why=why)
+        self._told = True
+
     def _open(self) -> None:
         try:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+            self._file = os.open(self._path, FLAGS, MODE)
             self._size_bytes = os.fstat(self._file).st_size
             if torn := self._size_bytes % ENTRY.size:
                 self._size_bytes -= torn

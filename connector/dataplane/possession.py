@@ -38,8 +38,8 @@ class Possession:
         now = self._clock.now()
         signed = verify_request(request, holder, self._keys(holder), now)
         if now < self._started:  # the clock was set back since
-            self._started = now
             self._used.recall(now)
+            self._started = now  # only now: where that cannot be read nobody is heard
         if signed.created < self._started:
             raise Busy("the request was signed before this connector started, which has forgotten what was used; sign again")
         if not self._used.take(holder, signed.nonce or "", signed.created + AGE_SECONDS_MAX, now):

@@ -13,7 +13,7 @@ from nacl.signing import SigningKey as Signature
 from connector.adapters import tokens
 from connector.adapters.tokens import RegistryIdentity
 from connector.adapters_stores.used_file import UsedFile
-from connector.errors import TooMany, Unauthenticated
+from connector.errors import StoreError, TooMany, Unauthenticated
 from connector.ports import Participant
 from connector.signatures.jws import PublicKey, SigningKey, sign, signing_key
 from connector.signatures.used import UsedIds
@@ -409,6 +409,29 @@ async def test_a_token_of_a_sender_whose_clock_is_ahead_is_used_also_after_a_res
     with pytest.raises(Unauthenticated, match="used before"):
         await identity(HOSPITAL, HOSPITAL_KEY, members, clock, file).verify(used)
     file.close()
+
+
+@pytest.mark.asyncio
+async def test_while_what_was_used_cannot_be_read_nobody_is_heard_whose_token_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock, members, file = SetClock(), Members(BIO_KEY.key, HOSPITAL_KEY.key), UsedFile(tmp_path / "used")
+    bio = identity(BIO, BIO_KEY, Members(HOSPITAL_KEY.key), clock)
+    used = await bio.mint(HOSPITAL)
+    await identity(HOSPITAL, HOSPITAL_KEY, members, clock, file).verify(used)
+    clock.at += 3600
+    restarted = identity(HOSPITAL, HOSPITAL_KEY, members, clock, file)
+    clock.at -= 3600
+    with monkeypatch.context() as patched:
+        patched.setattr(UsedFile, "read", unreadable)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await restarted.verify(used)
+    with pytest.raises(Unauthenticated, match="used before"):
+        await restarted.verify(used)
+    file.close()
+
+
+def unreadable(*_: object) -> None:
+    raise StoreError("no descriptor is left")
 
 
 @pytest.mark.asyncio

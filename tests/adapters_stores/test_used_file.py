@@ -1,6 +1,8 @@
 """What was used once, for the next process."""
 
+import errno
 import os
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,41 @@ def test_of_ever_so_many_the_last_ones_are_there_and_the_room_has_a_bound(tmp_pa
         file.write(digest(number), 7.0)
         assert sum(each.stat().st_size for each in tmp_path.iterdir()) <= 20 * ENTRY.size
     assert [each for each, _ in file.read(7.0)] == [digest(number) for number in range(990, 1005)]
+    file.close()
+
+
+def test_where_no_other_file_can_be_begun_the_one_of_now_is_written_on_and_nobody_elses_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(used_file, "PART_BYTES", 2 * ENTRY.size)
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    file = UsedFile(tmp_path / "used")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", none_left)
+        file.write(digest(0), 7.0)
+        file.write(digest(1), 7.0)
+    of_another = os.open(tmp_path / "of another", os.O_RDWR | os.O_CREAT)
+    for number in (2, 3):
+        file.write(digest(number), 7.0)
+    assert os.fstat(of_another).st_size == 0
+    os.close(of_another)
+    assert [each for each, _ in file.read(7.0)] == [digest(number) for number in range(4)]
+    file.close()
+
+
+def test_an_id_that_a_full_disk_takes_a_part_of_displaces_none_that_follows_and_what_is_damaged_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file, write = UsedFile(tmp_path / "used"), os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:9]))
+        file.write(digest(1), 7.0)
+    for instant in (7.0, inf, nan, 8.0):
+        file.write(digest(2), instant)
+    assert file.read(7.0) == [(digest(2), 7.0), (digest(2), 8.0)]
     file.close()
 
 
