@@ -28,7 +28,7 @@ class UsedFile:
 
     def __init__(self, path: Path) -> None:
         self._path, self._before = path, path.with_name(f"{path.name}.before")
-        self._told = False
+        self._told, self._file = False, -1
         self._open()
 
     def write(self, digest: bytes, ends: float) -> None:

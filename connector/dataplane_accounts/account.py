@@ -21,6 +21,7 @@ from connector.dataplane_accounts.opens import Open
 from connector.dataplane_accounts.outstanding import Outstanding
 from connector.errors import MeterRefused, Withdrawn
 from connector.metering import credit
+from connector.metering.content import SIZE_MAX
 from connector.metering.counts import by_day, call
 from connector.metering.objects import manifest_of
 from connector.metering.ranges import Ranges, union, without
@@ -110,6 +111,7 @@ class Account:
             self._layout = log.layout
             self._sent.follow(log)
             self._out.follow(log.layout, log.leaves)
+            self._early = without(self._early, ((log.leaves, SIZE_MAX),))
         self.permit, self.log = permit, log
 
     def demand(self) -> None:

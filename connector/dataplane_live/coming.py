@@ -17,11 +17,15 @@ from typing import Any, Final
 from connector import telemetry
 from connector.errors import DescriptorsShort
 from connector.metering.content import CHUNK_BYTES
-from connector.ports.live import Records
+from connector.ports.live import BATCH_BYTES, Records
 from connector.values import Value
 
 HOP_BYTES: Final = 1024 * 1024  # sealed in a thread at once: below, the way there and back costs more than the hashing
 LINGER_SECONDS: Final = 0.01  # that more than a chunk waits for more of a hop
+RECENT: Final = 2  # batches at hand
+# glibc gives back to the kernel, and faults in again page by page, whatever is as large as nothing was that it has freed before: two thirds
+# of the CPU that receiving takes.
+KEPT_BYTES: Final = 2 * BATCH_BYTES
 PAUSE_SECONDS: Final = 0.2  # before what found no descriptor is written again
 
 
@@ -148,6 +152,25 @@ class Coming:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Recent:
+    """What came just now, for a reader who is up to it: the spool is for those who are not."""
+
+    def __init__(self) -> None:
+        bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
+        self._batches: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
+
+    def add(self, first: int, data: bytes) -> None:
+        """A batch came, whose first byte this is in the log."""
+        self._batches.append((first, data))
+
+    def piece(self, offset: int, end: int) -> bytes:
+        """What is at hand from `offset` on, up to `end`; b"" if that is not."""
+        for first, data in self._batches:
+            if first <= offset < first + len(data):
+                return data if first == offset and first + len(data) <= end else data[offset - first : end - first]
+        return b""
 
 
 async def to_its_end(work: asyncio.Future[Any]) -> None:

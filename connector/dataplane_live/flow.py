@@ -12,7 +12,6 @@ through suspensions, into the spool; and it is not left waiting for ever: it is 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager, suppress
@@ -21,7 +20,7 @@ from time import monotonic, time
 from typing import Final
 
 from connector import telemetry
-from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, to_its_end, written
+from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, Recent, to_its_end, written
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import broken, mend
@@ -33,15 +32,11 @@ from connector.metering import live
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
-from connector.ports.live import BATCH_BYTES, LiveSource, Records
+from connector.ports.live import LiveSource, Records
 from connector.records.metering import Metered
 
 SEAL_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 1024 * 1024
-# glibc gives back to the kernel, and faults in again page by page, whatever is as large as nothing was that it has freed before: two thirds
-# of the CPU that receiving takes.
-KEPT_BYTES: Final = 2 * BATCH_BYTES
-RECENT: Final = 2  # batches at hand
 SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after: more comes while it is on its way
 WAIT_SECONDS: Final = 300.0  # that a source waits which cannot go on: it ends for good then, and a consumer that restarts is back by then
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
@@ -67,12 +62,11 @@ class Flow:
         beside: Executor | None = None,
         leaf_bytes: int = CHUNK_BYTES,
     ) -> None:
-        bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
         self.log, self.spool = log, spool
         self._source, self.stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds, self._beside = spool_bytes, wait_seconds, beside
         self._leaf_bytes = leaf_bytes
-        self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
+        self._recent = Recent()
         self.taking = taking or Taking(log)
         self._has_come = log.end > 0
         self._stopped = self._closed = False
@@ -112,8 +106,8 @@ class Flow:
         return self.log.end - self.free
 
     def start(self) -> None:
-        """Follow the source, if nobody does."""
-        if not self.runs:
+        """Follow the source, if nobody does, nor is to."""
+        if not (self.runs or self._closed):
             self._stopped = False
             self._tasks = [
                 asyncio.create_task(self._pump(), name="live source"),
@@ -143,6 +137,7 @@ class Flow:
         """After a loss of power have the bytes from `needed` on again. Raises Withdrawn if they are lost for good, SourceFailed,
         SinkFailed."""
         async with self._mending:
+            self._demand_open()
             if self.log.torn:
                 try:
                     await mend(self.log, self.spool, self._source, partial(staged, self.stages), needed)
@@ -157,10 +152,20 @@ class Flow:
                 self.spool.begin_at(needed)  # what lies before it nobody has looked at, nor will: from now on the log is no longer torn
                 self.log.mended()
 
-    async def close(self) -> None:
-        """Let go of the source. Whoever has this flow still is to ask for the one in its place."""
+    def leave(self) -> None:
+        """It is about to be let go: whoever has this flow still is to ask for the one in its place."""
         self._closed = True
+
+    async def close(self) -> None:
+        """Let go of the source, and of whoever waits for more of it."""
+        self.leave()
+        async with self._news:
+            self._news.notify_all()
         await self._source.close()
+
+    def _demand_open(self) -> None:
+        if self._closed:
+            raise SourceFailed("the log was let go, as nobody had read it, or its source is another one; ask for it again")
 
     def release(self, offset: int) -> None:
         """Nothing before `offset` is needed any more."""
@@ -206,8 +211,7 @@ class Flow:
     def reading(self) -> Iterator[None]:
         """Around a reader: the source is followed for him, and goes on to be while he is away, as long as there is room, and the log does
         not rest. Raises SourceFailed if it has been let go since he asked for it."""
-        if self._closed:
-            raise SourceFailed("the log was let go, as nobody had read it; ask for it again")
+        self._demand_open()
         self.taking.readers += 1
         self.start()
         try:
@@ -225,21 +229,15 @@ class Flow:
         while offset < end:
             async with self._news:
                 while self.log.end <= offset and (self.log.over is None or self.taking.signs):
+                    self._demand_open()
                     await self._news.wait()
             if self.log.end <= offset:
                 if end < live.LAST:
                     raise SourceFailed(f"the source has ended, and the log has {self.log.end} bytes")
                 return
-            piece = self._at_hand(offset, end) or await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
+            piece = self._recent.piece(offset, end) or await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
             yield piece
             offset += len(piece)
-
-    def _at_hand(self, offset: int, end: int) -> bytes:
-        """What came just now, for a reader who is up to it: the spool is for those who are not."""
-        for first, data in self._recent:
-            if first <= offset < first + len(data):
-                return data if first == offset and first + len(data) <= end else data[offset - first : end - first]
-        return b""
 
     @property
     def whole(self) -> int | None:
@@ -348,7 +346,7 @@ class Flow:
         if not due.sealed:
             await written(partial(self._write, data, due.position), beside=len(data) >= HOP_BYTES)
         self.log.show()
-        self._recent.append((self.log.end - len(data), data))
+        self._recent.add(self.log.end - len(data), data)
         async with self._news:
             self._news.notify_all()
 

@@ -31,7 +31,7 @@ from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.life import this_life
 from connector.dataplane_live.marks import SCARCE, sync, unwritten
 from connector.dataplane_live.mending import broken
-from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest, Rests, withheld_since
+from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest, Rests, dated, withheld_since
 from connector.dataplane_live.resting import Resting, may_rest
 from connector.dataplane_live.spool import SEGMENT_BYTES, Spool, emptied
 from connector.dataplane_live.taking import Taking
@@ -229,7 +229,7 @@ class Lives:
                 if record.pid in self._meanwhile:
                     self._meanwhile[record.pid] = record
                 if (date := self._rests.follow(record)) is not None:
-                    self._beside_it(self._date(record.pid, date), "live transfer")
+                    self._beside_it(dated(record.pid, date), "live transfer")
                 self._stopped.discard(record.pid)
                 if record.final:
                     self._over(record.pid, record.state)
@@ -247,15 +247,11 @@ class Lives:
         if transfer not in self._finishing.transfers and (end := self._ends.pop(transfer, None)) is not None:
             end.cancel()
 
-    async def _date(self, transfer: str, date: Callable[[], None]) -> None:
-        try:
-            await asyncio.to_thread(date)
-        except OSError as error:  # the next start leaves less time than there is, and an hour at least
-            telemetry.log.warning("live transfer cannot be dated", transfer=transfer, reason=str(error))
-
     async def _end(self, transfer: str, flow: Flow, *, final: bool) -> None:
         if not final and not flow.goes_on:
             return  # the spool has room for what it would not send again
+        if final:
+            flow.leave()
         await flow.stop()
         if self._flows.get(transfer) is not flow:
             return
@@ -348,6 +344,7 @@ class Lives:
         self._beside.shutdown()
 
     async def _close(self, transfer: str, flow: Flow) -> None:
+        flow.leave()  # or who asked for it a moment ago would have it followed, and written, beside the one in its place
         if (end := self._ends.pop(transfer, None)) is not None:
             end.cancel()
             await asyncio.gather(end, return_exceptions=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
+from connector import telemetry
 from connector.dataplane_live.ending import age_seconds, date
 from connector.dsp.exchange import Process
 from connector.dsp.transfer import State
@@ -118,6 +119,14 @@ class Rests:
         if process.final:
             del self._known[process.pid]
         return partial(date, folder, rest.waited_seconds) if before and not process.final else None
+
+
+async def dated(transfer: str, date: Callable[[], None]) -> None:
+    """Have that written which `Rests.follow` has given."""
+    try:
+        await asyncio.to_thread(date)
+    except OSError as error:  # the next start leaves less time than there is, and an hour at least
+        telemetry.log.warning("live transfer cannot be dated", transfer=transfer, reason=str(error))
 
 
 def withheld_since(process: Process) -> float | None:

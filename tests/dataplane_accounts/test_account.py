@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,10 +15,11 @@ from connector.dataplane.index import Log, Writing
 from connector.dataplane_accounts import account as accounting
 from connector.dataplane_accounts.account import Account
 from connector.dataplane_accounts.opens import Held, Open
+from connector.dataplane_live.growing import Growing
 from connector.dsp.messages import Role
 from connector.errors import Withdrawn
 from connector.metering import credit
-from connector.metering.content import CHUNK_BYTES, Header, Layout
+from connector.metering.content import CHUNK_BYTES, Header, Layout, Leaf
 from connector.metering.objects import ContentLog, Manifest
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED
@@ -148,6 +150,26 @@ async def test_who_never_said_that_it_signs_is_not_waited_for_and_who_did_is_not
     assert again.stored is not None
     stored = replace(again.stored, sent=((0, 2 * CHUNK_BYTES),), counts=Counts(2 * CHUNK_BYTES))
     assert await Account(again.permit, log, stored).allow(0, len(LARGE)) == CHUNK_BYTES, "what has left in an earlier life counts"
+
+
+@pytest.mark.asyncio
+async def test_leaves_that_left_before_a_first_receipt_and_that_the_disk_has_not_kept_are_on_their_way_no_more(log: Log, tmp_path: Path):
+    before = Growing.begin(tmp_path / "log", "one", Header(CHUNK_BYTES, None, "application/x-ndjson", "line", b"s" * 32))
+    before.append([Leaf(b"h" * 32, 100, 1), Leaf(b"i" * 32, 100, 1)], "1")
+    before.show()
+    shown = beginning(log, asked=True)
+    assert shown.stored is not None
+    account = Account(shown.permit, before, replace(shown.stored, root=None, origin=f"p.example/log/{before.snapshot}"))
+    assert await account.allow(0, 200) == 200
+    after = Growing(tmp_path / "log", "another one")
+    assert after.leaves == 1
+    account.follow(shown.permit, after)
+    after.append([Leaf(b"k" * 32, 300, 1)], "2")
+    after.show()
+    assert await account.allow(0, 300) == 300
+    assert account.reserve(account.stored or shown.stored, ahead=False) == ((0, 300),)
+    for each in (before, after):
+        each.close(durable=False)
 
 
 @pytest.mark.asyncio

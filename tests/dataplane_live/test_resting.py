@@ -16,7 +16,7 @@ from connector.dataplane_live.coming import HOP_BYTES
 from connector.dataplane_live.life import CLOSED, LIFE_FILE
 from connector.dataplane_live.lives import Lives
 from connector.dataplane_live.spool import PREFIX, Spool
-from connector.errors import DescriptorsShort
+from connector.errors import DescriptorsShort, SourceFailed
 from connector.records import Changes
 from connector.values import replace
 from tests.dataplane.rig import TRANSFER, process
@@ -124,6 +124,53 @@ async def test_who_has_a_flow_that_was_let_go_is_told_to_ask_again_and_drops_not
         with pytest.raises(Exception, match="ask for it again"), flow.reading():
             pass
         assert not flow.runs
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["rests", "is over"])
+async def test_who_has_asked_for_a_flow_a_moment_before_it_is_let_go_does_not_have_it_followed_any_more(
+    tmp_path: Path, ends: bool, monkeypatch: pytest.MonkeyPatch
+):
+    closes, go, sync = threading.Event(), threading.Event(), Spool.sync
+
+    def slow(spool: Spool) -> None:
+        closes.set()
+        assert go.wait(10)
+        sync(spool)
+
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        monkeypatch.setattr(Spool, "sync", slow)
+        if ends:
+            lives.committed(Changes(saves=(process("TERMINATED"),)), ())
+        else:
+            monkeypatch.setattr(resting, "REST_SECONDS", 0.0)
+        assert await asyncio.to_thread(closes.wait, 10)
+        try:
+            with pytest.raises(SourceFailed, match="ask for it again"), flow.reading():
+                pass
+            with pytest.raises(SourceFailed, match="ask for it again"):
+                await flow.mend(0)
+        finally:
+            go.set()
+        await at_rest(lives)
+        flow.start()
+        assert (flow.runs, faucet.open) == (False, 0)
+
+
+async def test_who_waits_for_more_of_a_flow_in_whose_place_another_comes_is_told_to_ask_again(tmp_path: Path):
+    async with living(tmp_path, Faucet()) as lives:
+        flow = await lives.of(PERMIT)
+        with flow.reading():
+            async with aclosing(flow.pieces(0)) as pieces:
+                waiting = asyncio.ensure_future(anext(pieces))
+                await asyncio.sleep(0)
+                await lives.of(replace(PERMIT, source=PERMIT.source | {"url": "another"}))
+                done, _ = await asyncio.wait({waiting}, timeout=5)
+                waiting.cancel()
+                with pytest.raises(SourceFailed, match="ask for it again"):
+                    await asyncio.gather(waiting)
+        assert done
 
 
 async def test_nothing_is_closed_under_who_looks_for_what_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
