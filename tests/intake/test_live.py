@@ -30,7 +30,7 @@ from connector.intake.download import Metering
 from connector.intake.promise import Broken
 from connector.merkle import notes
 from connector.merkle.checkpoints import Checkpoint, read, sign
-from connector.metering.content import SEALED
+from connector.metering.content import CHUNK_BYTES, SEALED
 from connector.metering.counts import Counts
 from connector.metering.live import LAST, LOST, write_etag
 from connector.metering.objects import Receipt, kept
@@ -412,18 +412,20 @@ async def test_bytes_that_are_not_those_that_were_signed_are_rejected_by_their_l
 async def test_what_is_garbled_now_and_then_does_not_add_up_over_a_transfer_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patience, "AGAIN_MAX", 1)
     async with stand(tmp_path, "/lines?size=2000&pause=0.001") as at:
-        each, garbled = itertools.count(), list[bytes]()
+        each, garbled, enough = itertools.count(), list[bytes](), Enough()
 
         def lie(listed: bytes) -> bytes:
-            if next(each) % 2:
-                return listed
-            garbled.append(listed)
-            return SEALED.pack(0, 0) + listed[8:]
+            if next(each) % 2 == 0:
+                garbled.append(listed)
+                return SEALED.pack(0, 0) + listed[8:]
+            if len(garbled) > 3:  # whatever number of leaves is signed together on a busy machine
+                enough.said.set()
+            return listed
 
         at.between.lies["/sealed"] = lie
-        await at.fetch(400_000)
+        await at.fetch(enough=enough)
         await agree(at, at.root / "file")
-        assert len(garbled) > 2, "more than at once"
+        assert len(garbled) > 3, "more than at once"
 
 
 async def test_bytes_that_are_wrong_twice_end_the_order_and_name_the_leaf(tmp_path: Path):
@@ -572,8 +574,9 @@ async def test_no_more_than_a_window_is_held_back(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(live.Following, "_prove", watched)
     monkeypatch.setattr(live_promise, "GROWS_BYTES_MIN", 1)  # so that the last piece of a window is more than there is room for
+    monkeypatch.setattr(flow, "SEAL_SECONDS", 60.0)  # so that each checkpoint is of as much as a window takes, however slow the disk is
     async with stand(tmp_path, "/lines?size=9000") as at:
-        await at.fetch(60_000_000)
+        await at.fetch(20_000_000)
         numbers = [int(line.partition(b",")[0][5:]) for line in (at.root / "file").read_bytes().splitlines()]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert max(held) <= live.WINDOW_BYTES
+    assert live.WINDOW_BYTES - CHUNK_BYTES < max(held) <= live.WINDOW_BYTES
