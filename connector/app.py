@@ -33,8 +33,8 @@ from connector.api.ops_api import OpsApi
 from connector.api_management.doors import Doors
 from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
-from connector.app_end import drain, end, spawn
-from connector.app_memory import gather, settle
+from connector.app_end import drain, end, spawn, until
+from connector.app_memory import settle
 from connector.app_parts import Together, kept_lives, kept_room, look_into, own_key, prepared, retaining, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
@@ -378,9 +378,7 @@ async def serve(
     if ready is not None:
         ready(running)
     try:
-        await running.prepare()
-        await asyncio.to_thread(gather)
-        await stop.wait()
+        await until(stop, running.prepare())
         telemetry.log.info("draining")
     finally:
         await running.close()

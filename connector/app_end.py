@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 from connector.api.listener import Listening
@@ -18,11 +18,24 @@ def spawn(tasks: set[asyncio.Task[None]], work: Any) -> None:
     task.add_done_callback(tasks.discard)
 
 
-async def end(tasks: set[asyncio.Task[None]]) -> None:
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Give up what is still running of it."""
     for task in tuple(tasks):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Return once `stop` is set; `work` runs meanwhile. Raises at once what it raises, since nobody goes on without it. It is given up
+    when it is time to stop: the thread that it waits for may be with others for minutes, as those that hash data are."""
+    working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            await working
+        await stopped
+    finally:
+        await end((working, stopped))
 
 
 async def drain(listeners: Sequence[Listening], flows: Flows, lives: Lives, seconds: float) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
+from connector.app_memory import gather
 from connector.app_settings import keep
 from connector.control.journal import Journal
 from connector.control.operate import Operations
@@ -49,11 +50,12 @@ class Together(Value):
 
 
 async def prepared(settings: Settings, peer: HttpPeer) -> None:
-    """Make what the first policy and the first connection over TLS would else wait for, beside the loop. Raises SettingsError, PolicyError
-    for profile packs that cannot be used."""
+    """Make what the first policy and the first connection over TLS would else wait for, and lay together the memory of what stays, beside
+    the loop. Raises SettingsError; ProfilesUnread for profile packs that cannot be used."""
     await asyncio.to_thread(read_profiles)
     if not settings.egress.http:
         await peer.prepare()
+    await asyncio.to_thread(gather)
 
 
 async def store_fault(store: Store) -> str | None:

@@ -33,6 +33,7 @@
     ├── SinkFailed                 the file that data should go to cannot be written
     │   └── DescriptorsShort       as many files and connections are open as may be; some will be let go
     ├── SettingsError              settings that cannot work; carries all findings
+    │   └── ProfilesUnread         what the words of policies mean cannot be read here: no policy is judged
     └── StoreError                 the store cannot be used (newer schema, broken disk)
 
 DSP 2025-1 fixes the statuses of the protocol's errors: 400 for what cannot be understood or is not allowed now, 404 for
@@ -236,6 +237,11 @@ class SettingsError(ConnectorError):
     """Settings that cannot work. `reasons` hold every finding: field, what is wrong, what would be right."""
 
 
+class ProfilesUnread(SettingsError):
+    """The profile packs of this installation cannot be read, so nobody knows what a policy means. No PolicyError, as that is a policy's
+    fault, and ends what runs under it."""
+
+
 class StoreError(ConnectorError):
     """The store cannot be used."""
 
@@ -274,6 +280,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     SinkFailed: (507, "sink-failed"),
     DescriptorsShort: (503, "descriptors-short"),
     SettingsError: (422, "settings"),  # while running: what a reload was to take
+    ProfilesUnread: (503, "profiles-unread"),  # a moment before this connector ends for it: who asks again finds another one
     StoreError: (503, "store"),
 }
 

@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from connector.dsp.messages import DSP_CONTEXT
-from connector.errors import SettingsError
+from connector.errors import PolicyError, ProfilesUnread, SettingsError
 from connector.odrl.registry import Profile
 from connector.values import Value
 
@@ -60,21 +61,34 @@ def read_vocabulary(places: tuple[Path, ...] = PLACES) -> Vocabulary:
     )
 
 
-@cache
 def read_profiles(places: tuple[Path, ...] = POLICY_PLACES) -> tuple[Profile, ...]:
     """Read every profile pack, `profiles/*.yaml`, from the first of `places` that exists, once for each: they come with the connector.
+    Whoever asks while another thread reads waits for that one.
 
-    Raises `SettingsError` for a folder or file that cannot be read, PolicyError with all findings for packs that say what they cannot mean.
+    Raises ProfilesUnread for a folder or file that cannot be read, and with all findings for packs that say what they cannot mean.
     """
+    with _READING:
+        return _profiles(places)
+
+
+_READING = Lock()  # `cache` lets all who come before the first is done read for themselves
+
+
+@cache
+def _profiles(places: tuple[Path, ...]) -> tuple[Profile, ...]:
     from connector.odrl_forms.packs import read_packs
 
-    return read_packs(read_data(_root(places, "policies") / "profiles"))
+    try:
+        return read_packs(read_data(_root(places, "policies") / "profiles"))
+    except (SettingsError, PolicyError) as error:
+        raise ProfilesUnread(error.message, error.reasons) from error
 
 
 def read_template_library(places: tuple[Path, ...] = POLICY_PLACES) -> dict[str, Template]:
     """Read every policy template, `templates/*.yaml`, from the first of `places` that exists: id -> template.
 
-    Only whoever writes a policy needs them, so they are read when they are asked for. Raises as `read_profiles` does.
+    Only whoever writes a policy needs them, so they are read when they are asked for. Raises SettingsError for a folder or file that
+    cannot be read, PolicyError with all findings for templates that say what they cannot mean.
     """
     from connector.odrl_forms.template_files import read_templates
 

@@ -15,7 +15,9 @@ import aiohttp
 import pytest
 
 from connector import app
+from connector.app_end import until
 from connector.dsp.messages import Kind, Role
+from connector.errors import ProfilesUnread
 from connector.settings.fields import LimitsSettings
 from connector.values import replace
 from tests import pair
@@ -234,3 +236,35 @@ def test_every_mistake_of_the_settings_is_reported_at_once_and_nothing_starts(tm
         assert remedy in " ".join(said.split())
     assert "Traceback" not in said
     assert listening(at) == []
+
+
+@pytest.mark.asyncio
+async def test_who_is_to_stop_does_not_wait_for_what_is_made_ahead():
+    stop, never, given_up = asyncio.Event(), asyncio.Event(), list[bool]()
+
+    async def work() -> None:
+        stop.set()
+        try:
+            await never.wait()
+        finally:
+            given_up.append(True)
+
+    async with asyncio.timeout(20):
+        await until(stop, work())
+    assert given_up == [True]
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_made_ahead_is_said_at_once_and_what_can_ends_nothing():
+    async def broken() -> None:
+        raise ProfilesUnread("mine.yaml#/version: it is no text")
+
+    async def sound() -> None:
+        asyncio.get_running_loop().call_soon(stop.set)
+
+    stop = asyncio.Event()
+    async with asyncio.timeout(20):
+        with pytest.raises(ProfilesUnread, match="it is no text"):
+            await until(stop, broken())
+        await until(stop, sound())
+    assert stop.is_set()

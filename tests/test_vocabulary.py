@@ -1,12 +1,24 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Event
 
 import pytest
 
+from connector import vocabulary
 from connector.dsp.messages import DSP_CONTEXT
 from connector.dsp.schemas import BASE, SCHEMA_OF
-from connector.errors import PolicyError, SettingsError
-from connector.vocabulary import CONTEXTS, DATA_BYTES_MAX, read_data, read_profiles, read_template_library, read_vocabulary
+from connector.errors import ProfilesUnread, SettingsError
+from connector.odrl.registry import Profile
+from connector.vocabulary import (
+    CONTEXTS,
+    DATA_BYTES_MAX,
+    POLICY_PLACES,
+    read_data,
+    read_profiles,
+    read_template_library,
+    read_vocabulary,
+)
 
 
 def planted(root: Path, files: dict[str, str]) -> Path:
@@ -125,5 +137,31 @@ def test_what_policies_need_is_read_from_the_first_place_that_exists(tmp_path: P
 
 def test_a_wrong_pack_is_named_with_its_file(tmp_path: Path):
     planted(tmp_path, {"profiles/mine.yaml": "id: mine\nversion: 1"})
-    with pytest.raises(PolicyError, match=r"the profile packs cannot be used: mine\.yaml#/version: it is no text"):
+    with pytest.raises(ProfilesUnread, match=r"the profile packs cannot be used: mine\.yaml#/version: it is no text") as raised:
         read_profiles((tmp_path,))
+    assert len(raised.value.reasons) > 1
+
+
+def test_packs_are_read_once_whoever_asks_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    """One who reads stays with it until another has come to it too, or a while is over in which nobody has."""
+    read, another = list[Path](), Event()
+
+    def slowly(folder: Path) -> dict[str, object]:
+        read.append(folder)
+        if len(read) == 1:
+            another.wait(0.2)
+        else:
+            another.set()
+        return {}
+
+    monkeypatch.setattr(vocabulary, "read_data", slowly)
+    places, together = (POLICY_PLACES[0] / "nowhere", *POLICY_PLACES), Barrier(4)
+
+    def ask(_: int) -> tuple[Profile, ...]:
+        together.wait()
+        return read_profiles(places)
+
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = threads.map(ask, range(4))
+    assert len(read) == 1
+    assert all(each is first for each in others)

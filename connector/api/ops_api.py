@@ -19,7 +19,7 @@ class OpsApi:
 
     def __init__(self, checks: tuple[tuple[str, Callable[[], Awaitable[str | None]]], ...]) -> None:
         self._checks = checks
-        self.phase = "starting"
+        self.phase, self._loaded = "starting", False
 
     def add_to(self, app: web.Application) -> None:
         """Register all routes."""
@@ -40,5 +40,7 @@ class OpsApi:
         )
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        await asyncio.to_thread(telemetry_metrics.load)
+        if not self._loaded:  # not each time: where every thread hashes, numbers are what an operator wants to see
+            await asyncio.to_thread(telemetry_metrics.load)
+            self._loaded = True
         return web.Response(body=telemetry_metrics.exposition(), headers={"Content-Type": telemetry_metrics.CONTENT_TYPE})

@@ -19,7 +19,7 @@ from connector.control_streams.kept import CANCEL, CANCELLABLE, DONE, FAILED, Ke
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused, SinkFailed
+from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused, ProfilesUnread, SinkFailed
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Expect, Idempotent, Pull
@@ -160,6 +160,8 @@ class Pulls:
         try:
             while pull.stage in stages:
                 pull = await stages[pull.stage](pull)
+        except ProfilesUnread as e:  # the fault of an installation, for which this process ends: the next one goes on with the order
+            telemetry.log.error("pull left for the next start", pull=pull.id, stage=pull.stage, reasons=list(e.reasons))
         except ConnectorError as e:
             telemetry.log.warning("pull failed", pull=pull.id, stage=pull.stage, reasons=list(e.reasons))
             await self._fail(pull, e.reasons, orders.told(e))

@@ -1,6 +1,8 @@
 """Alive, ready, and what there is to count."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import aiohttp
@@ -85,9 +87,23 @@ async def test_metrics_are_what_prometheus_reads():
     }
 
 
-async def counted() -> dict[tuple[str, tuple[str, ...]], float]:
+async def test_metrics_are_shown_while_every_thread_has_work():
+    held, api = Event(), OpsApi(())
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        await counted(api)
+        working = asyncio.ensure_future(asyncio.to_thread(held.wait))
+        try:
+            async with asyncio.timeout(5):
+                assert await counted(api)
+        finally:
+            held.set()
+            await working
+
+
+async def counted(api: OpsApi | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
     """Metric and its labels -> value."""
-    answer = await asked(OpsApi(()), "/metrics")
+    answer = await asked(api or OpsApi(()), "/metrics")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     families = text_string_to_metric_families(answer.body.decode())
     return {(s.name, tuple(value for _, value in sorted(s.labels.items()))): s.value for family in families for s in family.samples}

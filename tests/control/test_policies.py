@@ -3,6 +3,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from connector import remembered
 from connector.control import policies as module
 from connector.control.policies import Policies, Verdict
-from connector.errors import PolicyError, Refused
+from connector.errors import PolicyError, Refused, SettingsError
 from connector.odrl import Operand, Options, Policy, Profile
 from connector.odrl.registry import CHOICE
 from connector.odrl_reading.reading import LEAVES_MAX
+from connector.vocabulary import read_profiles
 from tests.pair import OPEN, only_for, purpose_policy, until_policy
 
 BIO, D = "did:web:bio.example", "urn:d"
@@ -87,6 +89,16 @@ def test_what_is_known_is_asked_for_with_the_first_policy_and_once():
     policies.parse(purpose_policy("research"))
     policies.parse(purpose_policy("quality"))
     assert [each.conflict for each in asked] == [policies.options.conflict] == ["permit"]
+
+
+def test_no_policy_is_denied_where_nobody_knows_what_it_means(tmp_path: Path):
+    """That would end for good what runs under it, and a connector that begins looks at all of it."""
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "mine.yaml").write_text("id: mine\nversion: 1")
+    policies = Policies(lambda: Options(profiles=read_profiles((tmp_path,))))
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="cannot be used: mine"):
+            policies.decide(OPEN, party=BIO, target=D, purposes=(), claims={}, now=NOW, stage="transfer")
 
 
 def test_a_decision_has_an_id_and_the_digest_of_its_policy():

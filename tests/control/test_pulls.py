@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector import app, telemetry
 from connector.control_streams import patience
 from connector.dsp.messages import Role
 from connector.records import Changes, Edr, Pull
 from connector.settings.fields import DeliverySettings
 from connector.signatures import jws
+from connector.vocabulary import read_profiles
 from tests.api.conftest import events
 from tests.control.orders import (
     BIG,
@@ -309,6 +311,33 @@ async def test_a_stop_in_the_middle_of_the_data_keeps_what_has_come(tmp_path: Pa
             both = Pair(provider, first)
             pull = await under_way(both, source)
         assert not place(consumer).exists(), "half a file has no name"
+        source.held = False
+        source.go_on.set()
+        await went_on(provider, consumer, pull.id, BIG)
+
+
+@pytest.mark.asyncio
+async def test_an_order_outlives_a_start_that_cannot_read_what_policies_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with restartable(tmp_path) as (provider, consumer), upstream() as source:
+        async with running(consumer) as first:
+            pull = await under_way(Pair(provider, first), source)
+        (tmp_path / "broken" / "profiles").mkdir(parents=True)
+        (tmp_path / "broken" / "profiles" / "mine.yaml").write_text("id: mine\nversion: 1")
+        said, say, over = list[str](), telemetry.log._write, asyncio.Event()
+
+        def heard(level: str, event: str, fields: dict[str, Any]) -> None:
+            say(level, event, fields)
+            said.append(event)
+            if event.startswith("pull "):
+                over.set()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(app, "read_profiles", lambda: read_profiles((tmp_path / "broken",)))
+            patched.setattr(telemetry.log, "_write", heard)
+            async with running(consumer) as second, asyncio.timeout(WAIT_SECONDS):
+                await over.wait()
+                assert (await second.connector.store.pull(pull.id)).stage == "download"
+        assert "pull left for the next start" in said
         source.held = False
         source.go_on.set()
         await went_on(provider, consumer, pull.id, BIG)
