@@ -24,6 +24,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from connector.adapters_streams.buffers import Buffers
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
 from connector.lanes import hashing
 from connector.metering.content import records_in
@@ -39,6 +40,7 @@ NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 HASHING: Final = 2  # threads for each connection: one alone takes longer than all the rest
 STOPPED: Final = "the download was stopped"
 SPLICES: Final = hasattr(os, "splice")
+BUFFERS: Final = Buffers()
 TURN_SECONDS: Final = 0.0002  # that the event loop keeps the lock from a thread that waits for it, while bytes move
 
 
@@ -111,6 +113,8 @@ class SpliceMover:
             for thread in self._threads:
                 thread.join()  # its last act was to say so
             self._socket.close()
+            if not _Turns.movers:
+                BUFFERS.let_go()
 
     def _unbegun(self) -> None:
         """End those threads that have begun: there is nothing to do for them, and whoever tries again would leave more of them."""
@@ -227,16 +231,13 @@ class SpliceMover:
     # The threads that hash.
 
     def _hash_all(self) -> None:
-        buffer = bytearray(READ_BYTES)
         while (come := self._come.get()) is not None:
-            if len(buffer) < come.length:
-                buffer = bytearray(come.length)
             failed: ConnectorError | None = None
             hashed: list[tuple[int, bytes]] = []
             try:
                 if self._closed:
                     raise PeerFailed(STOPPED)
-                self._hash(come, buffer, hashed)
+                self._hash(come, hashed)
             except ConnectorError as error:
                 failed = error
             job, move = come.job, come.job.move
@@ -248,12 +249,13 @@ class SpliceMover:
                     move.hashes += [leaf for _, leaf in part]
                 self._settle_if_over(job)
 
-    def _hash(self, come: _Come, buffer: bytearray, hashed: list[tuple[int, bytes]]) -> None:
+    def _hash(self, come: _Come, hashed: list[tuple[int, bytes]]) -> None:
         job, chunk_bytes = come.job, come.job.chunk_bytes
-        got = _read(self._into, job.offset + come.first * chunk_bytes, come.length, buffer)
         spans = hashing.spans_of(come.length, chunk_bytes)
-        leaves = hashing.leaf_hashes(got, spans)
-        hashed += [(records_in(buffer, job.unit, *span), leaf) for span, leaf in zip(spans, leaves, strict=True)]
+        with BUFFERS.lent(come.length) as buffer:
+            got = _read(self._into, job.offset + come.first * chunk_bytes, come.length, buffer)
+            leaves = hashing.leaf_hashes(got, spans)
+            hashed += [(records_in(buffer, job.unit, *span), leaf) for span, leaf in zip(spans, leaves, strict=True)]
 
     def _settle_if_over(self, job: _Job) -> None:
         """By whichever thread comes last."""

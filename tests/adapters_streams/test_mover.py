@@ -8,8 +8,9 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ async def test_who_sends_too_little_for_all_lanes_is_not_waited_for(into: int, m
                     break
                 await asyncio.sleep(0.001)
         assert move.hashes == leaves(CONTENT)[:4]
+
+
+async def test_a_connection_that_waits_keeps_no_room_for_what_it_hashes(into: int):
+    async with AsyncExitStack() as stack:
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for n in range(4):
+            wire = await stack.enter_async_context(wired(into))
+            move = wire.mover.move(n * CHUNK, CHUNK, CHUNK)
+            await asyncio.gather(wire.send(CONTENT[:CHUNK]), move.finished)
+        assert tracemalloc.get_traced_memory()[0] < 2 * MIB
 
 
 async def test_line_feeds_are_counted_leaf_by_leaf_if_they_are_asked_for(way: str, into: int):
