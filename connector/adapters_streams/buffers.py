@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-MOST_BYTES: Final = 16 << 20  # sixteen leaves of ours for each of four threads, which hash more than a network brings, or a MiB for each of 16
+MOST_BYTES: Final = 16 << 20  # sixteen leaves for each of four threads, which hash more than a network brings, or a MiB for each of 16
 WAIT_SECONDS: Final = 1.0  # for others: a disk that stands still under them holds nobody else
 
 
