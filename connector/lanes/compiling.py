@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from connector.lanes import hashing, kernel
@@ -20,6 +22,8 @@ CPU_SECONDS: Final = 60
 REFUSED: Final = 3  # exit status; the reason stands in stderr
 OPTIMISED: Final = 2  # of 0 to 3: 0 has half the speed where there are few registers, and 3 no more than this
 NICE: Final = 10  # nobody waits for it
+OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
+ENDS_FIRST: Final = "1000"  # where memory is short, as it takes 100 MB for a moment: not the connector
 
 
 class Uncompiled(Exception):
@@ -60,6 +64,8 @@ def main(lanes: int) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICE)
+    with suppress(OSError):
+        OOM_SCORE.write_text(ENDS_FIRST)
     try:
         code = compiled(kernel.text(lanes))
         hashing.check(Kernel(code, lanes))

@@ -60,7 +60,7 @@ def made() -> Kernel:
         raise Unused(f"the system does not say what the processor can do: {error.strerror}") from None
     lanes = lanes_of(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
     if find_spec("llvmlite") is None:
-        raise Unused("llvmlite is not installed")
+        raise Unused("llvmlite is not installed; install qiao[lanes]")
     from connector.lanes import machine
 
     machine.executable(b"\0")  # before all that work
@@ -167,8 +167,12 @@ class LeafHashing:
             self.settled.set()
 
     def _settle(self) -> None:
-        from connector.lanes.machine import Forbidden
-
+        try:
+            from connector.lanes.machine import Forbidden
+        except ImportError as error:  # a Python that was built without libffi
+            telemetry.log.info("leaves are hashed one by one", reason=f"this Python calls no machine code: {error}")
+            self.settled.set()
+            return
         try:
             kernel = self._make()
             check(kernel)

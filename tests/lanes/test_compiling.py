@@ -57,5 +57,11 @@ def test_code_that_hashes_wrongly_does_not_come_out():
     assert done.stderr == "the kernel has hashed 0 bytes wrongly"
 
 
+@pytest.mark.skipif(not compiling.OOM_SCORE.exists(), reason="this system does not choose by a score")
+def test_where_memory_is_short_the_compiler_ends_and_not_the_connector():
+    done = ran("no module", before=f"import atexit\natexit.register(lambda: print(open('{compiling.OOM_SCORE}').read()))")
+    assert done.stdout.strip() == "1000"
+
+
 def test_it_is_the_program_that_is_called():
     assert compiling.__name__ == hashing.COMPILER

@@ -1,6 +1,7 @@
 """Leaf hashes by whatever is fastest: the same always, chosen by what was measured, with hashlib wherever anything is amiss."""
 
 import io
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -137,6 +138,13 @@ def test_the_reason_why_there_is_none_is_logged_once(error: Exception, said: Cal
     ours = settled(refusing(error))
     assert ours.leaf_hashes(LONG, [(0, 5000)] * 16) == [leaf_hash(LONG[:5000])] * 16
     assert (said()["level"], said()["reason"]) == ("info", "it is so")
+
+
+def test_a_python_that_can_call_no_machine_code_hashes_on(said: Callable[[], dict[str, object]], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "connector.lanes.machine", None)
+    ours = settled(refusing(KeyError("what")))
+    assert (ours.together(16), said()["level"]) == (1, "info")
+    assert "calls no machine code" in str(said()["reason"])
 
 
 def test_a_defect_is_an_error_in_the_log_and_hashlib_goes_on(said: Callable[[], dict[str, object]]):
