@@ -118,8 +118,8 @@ class Flow:
         """Follow it no longer, nor look for what was lost. The log goes on where it stands."""
         for task in self._tasks:
             task.cancel()
+        self._stopped = True  # before anybody may start it again
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._stopped = True
         async with self._mending:  # who does is done then
             pass
         with suppress(SinkFailed):  # nothing more is signed then

@@ -100,7 +100,7 @@ class Lives:
 
     @property
     def transfers(self) -> tuple[str, ...]:
-        """Those that were read since this process started."""
+        """Those whose logs are open."""
         return tuple(self._flows)
 
     def serves(self, source: Mapping[str, Any]) -> bool:

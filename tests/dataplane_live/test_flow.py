@@ -229,6 +229,25 @@ async def test_who_stops_it_waits_for_the_thread_that_writes_however_often_it_is
         assert flow.log.end == flow.log.written > 0
 
 
+async def test_who_starts_it_just_as_it_was_stopped_has_it_followed_and_waits_for_its_checkpoints(tmp_path: Path):
+    async with flowing(tmp_path / "x", faucet := Faucet()) as (flow, _):
+        faucet.pour(b"a\n", "1")
+        await come(flow, 2)
+        await signed(flow, 2)
+        stopping = asyncio.create_task(flow.stop())
+        while flow.runs:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        assert not stopping.done()
+        flow.start()
+        await stopping
+        waiting = asyncio.create_task(flow.checkpoint_after(2, 10.0))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done(), "or its consumer asks again and again"
+        faucet.pour(b"b\n", "2")
+        assert await waiting == 3
+
+
 async def test_a_source_that_fails_or_ends_is_asked_again_from_where_it_was(tmp_path: Path):
     faucet = Faucet()
     async with flowing(tmp_path / "x", faucet) as (flow, _):
