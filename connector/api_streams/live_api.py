@@ -102,6 +102,9 @@ class LiveApi:
         """The flow of a transfer, and its account, which tells the flow what is needed no more."""
         flow = await self._lives.of(permit)
         account = await self._accounts.of(permit, flow.log)
+        if flow.closed:  # meanwhile, and the account of whoever reads would be of a log that grows no more
+            flow = await self._lives.of(permit)
+            account = await self._accounts.of(permit, flow.log)
         account.heard, flow.taking.means = flow.heard, lambda: account.signs
         if account.stored is not None:
             flow.heard(account.stored)

@@ -69,7 +69,7 @@ class Flow:
         self._recent = Recent()
         self.taking = taking or Taking(log)
         self._has_come = log.end > 0
-        self._stopped = self._closed = False
+        self._stopped = self.closed = False
         self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
         self.free = 0 if log.torn else spool.first  # what lies before is needed no more
@@ -107,7 +107,7 @@ class Flow:
 
     def start(self) -> None:
         """Follow the source, if nobody does, nor is to."""
-        if not (self.runs or self._closed):
+        if not (self.runs or self.closed):
             self._stopped = False
             self._tasks = [
                 asyncio.create_task(self._pump(), name="live source"),
@@ -154,7 +154,7 @@ class Flow:
 
     def leave(self) -> None:
         """It is about to be let go: whoever has this flow still is to ask for the one in its place."""
-        self._closed = True
+        self.closed = True
 
     async def close(self) -> None:
         """Let go of the source, and of whoever waits for more of it."""
@@ -164,7 +164,7 @@ class Flow:
         await self._source.close()
 
     def _demand_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise SourceFailed("the log was let go, as nobody had read it, or its source is another one; ask for it again")
 
     def release(self, offset: int) -> None:
@@ -181,7 +181,7 @@ class Flow:
     def heard(self, stored: Metered) -> None:
         """What the account of the transfer says: what its consumer has signed for from the start on is needed no more; of one that signs
         nothing, what has left. It may say so only now, after a start: no time for the rest begins with that."""
-        if self._closed:
+        if self.closed:
             return  # its files are those of another flow, or will be
         ago_seconds = max(0.0, time() - stored.updated)
         if not stored.sequence:

@@ -14,7 +14,11 @@ import pytest
 
 from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
+from connector.dataplane.accounts import Accounts
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Described
 from connector.dataplane_accounts import flowing
+from connector.dataplane_accounts.account import Account
 from connector.dataplane_accounts.flowing import MICROSECONDS
 from connector.dataplane_live import flow, lives
 from connector.dataplane_live.taking import Taking
@@ -82,6 +86,30 @@ async def all_of(answer: aiohttp.ClientResponse) -> bytes:
 
 def numbers(data: bytes) -> list[int]:
     return [json.loads(line)["n"] for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+async def test_where_a_log_is_let_go_while_its_account_is_looked_for_the_one_in_its_place_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with client(tmp_path) as at:
+        _, before = await at.take(100_000)
+        assert at.rig.metering is not None
+        live, found, of = at.rig.metering.lives, list[Account](), Accounts.of
+        assert live is not None
+
+        async def slow(self: Accounts, permit: Permit, log: Described) -> Account:
+            if not found:
+                await live._close(TRANSFER, live._flows[TRANSFER])
+                of_new = (await live.of(permit)).log
+                assert of_new is not log
+            found.append(await of(self, permit, log))
+            return found[-1]
+
+        monkeypatch.setattr(Accounts, "of", slow)
+        answer, data = await at.take(100_000, Range=f"bytes={len(before)}-")
+        assert answer.status == 206
+        assert numbers(before + data) == list(range(1, len(numbers(before + data)) + 1))
+        assert found[-1].log is live._flows[TRANSFER].log
 
 
 async def test_an_ordinary_client_reads_as_it_comes_and_goes_on_where_it_was(tmp_path: Path):
