@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
+from math import inf
 from typing import Any, Final
 
 import orjson
 
 from connector.evidence.case import Case, Object
 from connector.evidence.figures import refuses
-from connector.evidence.flows import DIGEST_BYTES, Flows
+from connector.evidence.flows import DIGEST_BYTES, Flow, Flows
 from connector.evidence.members import Member
 from connector.evidence_bills import priced
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
+from connector.metering_bills.invoice import MILLISECOND, less
 from connector.values import replace
 
 BESIDE: Final = frozenset({"digest", "left_out", "preliminary"})  # of an invoice, what its digest is not of: one side alone knows it
@@ -78,6 +80,8 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
             case.fault("invoice-flow", at, f"{pointer}/transfer")
         elif not _within(flow):
             case.fault("invoice-more", at, f"{pointer}/counts")
+        elif not _came(found, receipt, flow, said):
+            case.fault("invoice-period", at, f"{pointer}/counts")
 
 
 def billed(invoice: Member) -> dict[str, int]:
@@ -135,6 +139,38 @@ def _within(flow: dict[str, Any]) -> bool:
         return counts.within(so_far + counts_of(flow["beyond"]) if "beyond" in flow else so_far)
     except (KeyError, TypeError, ValueError):
         return False
+
+
+def _came(found: Flows, receipt: Object, flow: dict[str, Any], said: dict[str, Any]) -> bool:
+    """Whether a flow is in a period that its ack is not after, and counts all but what it had come to before that, by a receipt that was
+    acknowledged then, which a consumer may have lost."""
+    chain = found.flows[receipt.value.manifest]
+    begins, ends = _instant(said.get("from"), -inf), _instant(said.get("to"), inf)
+    acks = chain.acks.get(receipt.digest, [])
+    if acks and all(ack.value.issued >= ends + MILLISECOND for ack in acks):
+        return False
+    so_far = counts_of(flow["counts_so_far"]) + (counts_of(flow["beyond"]) if "beyond" in flow else NOTHING)
+    before = less(so_far, counts_of(flow["counts"]))
+    return before == NOTHING or bool(chain.lost) or any(before in each for each in _before(chain, begins))
+
+
+def _before(chain: Flow, begins: float) -> Iterator[tuple[Counts, ...]]:
+    """What a flow had come to by each of its receipts that was acknowledged before a period, as `_attested`."""
+    for receipts in chain.receipts.values():
+        for signed in receipts:
+            for ack in chain.acks.get(signed.digest, []):
+                if ack.value.issued < begins + MILLISECOND:
+                    counts, time = signed.value.counts, ack.value.microseconds
+                    beyond = Counts(microseconds=unsigned_time(counts.microseconds, time))
+                    yield counts + beyond, replace(counts, microseconds=min(counts.microseconds, time)) + beyond
+
+
+def _instant(text: object, otherwise: float) -> float:
+    """POSIX seconds; `otherwise` for what is no instant."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else otherwise
+    except (OverflowError, ValueError):
+        return otherwise
 
 
 def _follows(said: dict[str, Any], lines: Sequence[dict[str, Any]], line: dict[str, Any]) -> bool:

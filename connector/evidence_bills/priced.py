@@ -16,16 +16,14 @@ from connector.evidence.case import Case
 from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.members import Member
 from connector.metering.content import read_bytes
-from connector.metering.counts import NOTHING, Counts, counts_of
+from connector.metering.counts import NOTHING, counts_of
 from connector.metering_bills.currencies import exactly
-from connector.metering_bills.invoice import MICROSECONDS, Parties, Reading, invoice_of
+from connector.metering_bills.invoice import MICROSECONDS, MILLISECOND, Parties, Reading, invoice_of, less
 from connector.metering_bills.plans import plan_of
 from connector.metering_bills.prices import Plan, Price
 from connector.metering_bills.terms import name_of
 from connector.odrl_reading.parse import load
 from connector.values import replace
-
-MILLISECOND: Final = 0.001  # to which an invoice says its period
 
 
 def check(case: Case, found: Flows, at: Member) -> None:
@@ -119,9 +117,5 @@ def _readings(flow: Mapping[str, Any], begins: float) -> Sequence[Reading]:
     beyond = counts_of(flow["beyond"]) if "beyond" in flow else NOTHING
     receipt = None if flow["receipt"] is None else read_bytes(flow["receipt"], DIGEST_BYTES)
     last = Reading(flow["transfer"], begins, so_far, 1, None, receipt, beyond)
-    before = Counts(*(one - other for one, other in zip(_each(so_far + beyond), _each(counts), strict=True)))
+    before = less(so_far + beyond, counts)
     return [last] if before == NOTHING else [replace(last, at=begins - 1, counts=before, sequence=0, beyond=NOTHING), last]
-
-
-def _each(counts: Counts) -> tuple[int, ...]:
-    return counts.bytes, counts.records, counts.items, counts.calls, counts.microseconds

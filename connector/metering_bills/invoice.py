@@ -32,6 +32,7 @@ from connector.values import Value
 Attested = Literal["both", "provider-only", "agreed"]  # by signed receipts, by the provider's word, by the agreement itself
 ALONE: Final = "provider-only"
 MICROSECONDS: Final = 1_000_000
+MILLISECOND: Final = 0.001  # to which an invoice says its period
 
 
 class Reading(Value):
@@ -229,7 +230,7 @@ def invoice_of(
     flows = []
     for transfer, reading in sorted(after.items()):
         early = before.get(transfer, NONE)
-        counts, beyond = _less(reading.whole, early.whole), _less(reading.beyond, early.beyond)
+        counts, beyond = less(reading.whole, early.whole), less(reading.beyond, early.beyond)
         if counts != NOTHING or beyond != NOTHING:
             flows.append(Flow(reading, counts, beyond))
     lines = [line for price in plan.prices for line in _lines(plan, price, before, after, begins, ends)]
@@ -242,6 +243,11 @@ def invoice_of(
 def standing(readings: Iterable[Reading]) -> dict[str, Reading]:
     """The last reading of each flow (the provider's pid)."""
     return _standing(list(readings), float("inf"))
+
+
+def less(one: Counts, other: Counts) -> Counts:
+    """What one has more than another; less than nothing where it has less."""
+    return Counts(*(getattr(one, name) - getattr(other, name) for name in ("bytes", "records", "items", "calls", "microseconds")))
 
 
 def rfc3339(at: float) -> str:
@@ -277,7 +283,7 @@ def _left_out(plan: Plan, after: dict[str, Reading], alone: Iterable[Reading], e
         return None
     in_it, with_it = ([_steps(plan, price, each, ends) for price in plan.prices] for each in (after, after | later))
     amount = sum(sum(step[1] for step in each.values()) for each in with_it) - sum(sum(step[1] for step in each.values()) for each in in_it)
-    counts = total(_less(each.counts, after.get(each.transfer, NONE).counts) for each in later.values())
+    counts = total(less(each.counts, after.get(each.transfer, NONE).counts) for each in later.values())
     return LeftOut(tuple(sorted(later)), counts, amount, max(float(ceil(each.at)) for each in later.values()))
 
 
@@ -293,7 +299,3 @@ def _standing(readings: list[Reading], before: float) -> dict[str, Reading]:
 def _order(reading: Reading) -> tuple[int, float, int]:
     """What comes later among the readings of a flow: receipts by their number, and before all of them what nobody has signed."""
     return reading.sequence, reading.at, reading.counts.bytes
-
-
-def _less(one: Counts, other: Counts) -> Counts:
-    return Counts(*(getattr(one, name) - getattr(other, name) for name in ("bytes", "records", "items", "calls", "microseconds")))

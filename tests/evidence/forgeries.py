@@ -214,6 +214,14 @@ def for_nothing(draft: Draft) -> None:
     invoiced(lines=[line | {"unit_price": "0.00", "amount": "0.00"}], total="0.00")(draft)
 
 
+def unbilled(draft: Draft) -> None:
+    """An invoice whose flow counts nothing in its period, and is for nothing but the subscription."""
+    said = draft.one("invoice")["document"]
+    nothing = dict.fromkeys(said["counts"], 0)
+    (line,) = [each for each in said["lines"] if each["counted"] is None]
+    invoiced(flows=[said["flows"][0] | {"counts": nothing}], counts=nothing, lines=[line], total=line["amount"])(draft)
+
+
 def more_of_invoice(**counts: int) -> Forge:
     """A flow with more in it, and an invoice that adds up to that."""
 
@@ -449,6 +457,8 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an invoice by another manifest", "invoice-flow", flow_of_invoice(manifest=OTHER)),
     ("an invoice for more than its receipt", "invoice-more", more_of_invoice(bytes=9_000_000)),
     ("an invoice that counts nothing that is a number", "invoice-more", flow_of_invoice(counts={})),
+    ("an invoice for less than its receipt", "invoice-period", unbilled),
+    ("an invoice that ends before its ack", "invoice-period", invoiced(to="2027-01-15T08:00:01.000Z")),
     ("a line for more than was counted", "invoice-line", line_of_invoice(quantity=9_000_000, amount="2.25")),
     ("a line for more than it comes to", "invoice-line", line_of_invoice(amount="0.07")),
     ("a line of another price", "invoice-line", line_of_invoice(unit_price="0.50")),

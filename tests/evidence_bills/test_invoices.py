@@ -57,6 +57,18 @@ def test_time_that_the_provider_alone_has_counted_is_billed_as_its_ack_says_it()
     assert draft.codes() == set()
 
 
+def test_of_what_was_acknowledged_before_its_period_an_invoice_counts_the_rest_and_of_nothing_else():
+    draft = Story({"receipt 1": other(counts=Counts(microseconds=3))}).draft()
+    assert draft.codes() == set()
+    said = draft.one("invoice")["document"]
+    invoiced(lines=said["lines"][:1], total="0.05")(draft)  # the subscription was paid at the signing
+    flow = said["flows"][0]
+    counts = flow["counts"] | {"us": flow["counts"]["us"] - 3}
+    for begins, codes in (("12", set()), ("10", {"invoice-period"})):
+        invoiced(**{"from": f"2027-01-15T08:00:{begins}.000Z"}, flows=[flow | {"counts": counts}], counts=counts)(draft)
+        assert draft.codes() == codes
+
+
 def test_where_a_quota_meters_time_no_more_is_billed_than_the_provider_has_counted():
     draft = Story({"ack 2": other(microseconds=1)}).draft()
     said = draft.one("invoice")["document"]
