@@ -22,6 +22,7 @@ from connector.values import Value, field
 
 STILL_SECONDS = 0.005  # without more of an answer: what has come is looked at
 BATCH_BYTES = 1024 * 1024  # hashed in a thread at once: below, the hop costs more than the work
+BATCHES_BYTES = 16 * BATCH_BYTES  # of all legs whose bytes come through the event loop, where each would take more of them at once
 
 
 class Window(Struct, eq=False):
@@ -98,6 +99,8 @@ class Moved:
 class Pieces:
     """A leg whose bytes come through the event loop. A leaf that is wrong is not written."""
 
+    filling = 0  # legs that read just now, of all orders
+
     def __init__(self, incoming: Incoming, sink: Placed, cut: Cut) -> None:
         self._pieces, self._sink, self._cut = incoming.chunks(), sink, cut
         self._rest = b""
@@ -130,6 +133,7 @@ class Pieces:
             window = await self._windows.get()
             finished = window.move.finished
             try:
+                Pieces.filling += 1
                 if self._broken is None:
                     await self._fill(window)
             except ConnectorError as error:
@@ -137,13 +141,14 @@ class Pieces:
             except BaseException as error:
                 _settle(finished, error if isinstance(error, Exception) else PeerFailed("the download was stopped"))
                 raise
+            finally:
+                Pieces.filling -= 1
             _settle(finished, self._broken)
 
     async def _fill(self, window: Window) -> None:
         at, end, chunk_bytes = window.offset, window.offset + window.length, self._cut.chunk_bytes
         while at < end:
-            batch = max(batch_bytes(BATCH_BYTES) // chunk_bytes, 1)
-            body, cut = await self._read(min(batch * chunk_bytes, end - at))
+            body, cut = await self._read(end - at)
             view, spans = memoryview(body), spans_of(len(body), chunk_bytes)
             hashes = await asyncio.to_thread(leaf_hashes, body, spans)
             done = len(window.move.hashes)
@@ -162,11 +167,17 @@ class Pieces:
             if cut is not None:
                 raise cut
 
-    async def _read(self, count: int) -> tuple[bytes, PeerFailed | None]:
-        """The next `count` bytes; fewer, but whole chunks, if no more are there now, or, with the reason, if no more come."""
+    def _most(self, left: int) -> int:
+        """How many of `left` bytes are hashed at once."""
+        most = max(min(batch_bytes(BATCH_BYTES), BATCHES_BYTES // Pieces.filling), BATCH_BYTES)
+        return min(max(most // self._cut.chunk_bytes, 1) * self._cut.chunk_bytes, left)
+
+    async def _read(self, left: int) -> tuple[bytes, PeerFailed | None]:
+        """The next of `left` bytes, as many as are hashed at once; fewer, but whole chunks, if no more are there now, or, with the reason,
+        if no more come."""
         pieces, have = [self._rest], len(self._rest)
         cut: PeerFailed | None = None
-        while have < count and cut is None:
+        while have < (count := self._most(left)) and cut is None:
             if self._coming is None:
                 self._coming = asyncio.ensure_future(anext(self._pieces, b""))
             # A provider that waits for a receipt sends nothing before it: what is here must not wait for more.

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from connector.errors import PeerFailed, SinkFailed
+from connector.intake import legs
 from connector.intake.legs import Cut, Moved, Pieces, Window, leg
+from connector.lanes import hashing
 from connector.merkle.tree import leaf_hash
 from connector.ports import Detached
 from connector.ports.sinks import Move
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import some_bytes
+from tests.lanes.compiled import by_lanes
 
 KIB = 1024
 CHUNK = 64 * KIB
@@ -62,6 +65,31 @@ async def test_pieces_of_any_size_are_leaves_at_their_place(piece_bytes: int):
     assert [window.look() for window in windows] == [[(1, 25)], [(25, 42)]]
     assert held(sinks) == CONTENT
     await going.close()
+
+
+@pytest.mark.parametrize(("count", "most_bytes"), [(1, len(CONTENT)), (16, 1024 * KIB)])
+async def test_many_legs_take_no_more_at_once_together_than_a_few(count: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    took, all_of, hashed = [], asyncio.Event(), legs.leaf_hashes
+
+    def told(body: bytes, spans: list[tuple[int, int]]) -> list[bytes]:
+        took.append(len(body))
+        return hashed(body, spans)
+
+    monkeypatch.setattr(legs, "leaf_hashes", told)
+    going = [await opened(MemorySinks(), all_of, CONTENT) for _ in range(count)]
+    windows = [each.take(1, HASHES, 0, len(CONTENT)) for each in going]
+    for _ in range(100):  # turns, until all of them read
+        await asyncio.sleep(0)
+    assert Pieces.filling == count
+    all_of.set()
+    for window in windows:
+        await window.move.finished
+        assert window.look() == [(1, 42)]
+    assert max(took) == most_bytes
+    for each in going:
+        await each.close()
+    assert Pieces.filling == 0
 
 
 async def test_a_leaf_that_is_wrong_is_told_and_not_written():
