@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from connector.dataplane_live.sealing import SHARE, at_most, sealed
 from connector.errors import SinkFailed
+from connector.lanes import hashing
 from connector.metering.content import CHUNK_BYTES, Leaf
+from tests.lanes.compiled import by_lanes
 
 BATCH = (b"x" * 1023 + b"\n") * (8 * CHUNK_BYTES // 1024)
 
@@ -54,6 +56,13 @@ def test_two_threads_come_to_the_leaves_of_one(sizes: list[int], before: bytes) 
         at += leaf.length
     assert at == len(data)
     assert sum(leaf.records for leaf in alone) == len(sizes)
+
+
+def test_leaves_that_are_hashed_many_at_a_time_keep_their_places(two: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    lines = [b"%d " % n * (1000 + n % 7) + b"\n" for n in range(40)]
+    leaves = sealed(b"".join(lines), "line", b"", nothing, two, leaf_bytes=1)
+    assert leaves == [Leaf(hashed(line), len(line), 1) for line in lines]
 
 
 def test_an_event_whose_empty_line_begins_a_leaf_is_counted_by_what_stands_before() -> None:
