@@ -6,8 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-# Of words in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one.
-TOKEN: Final = re.compile(r"(?a:\b)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|(?a:\b)[Bb]earer\s+[A-Za-z0-9._~+/-]{8,}")
+# Of words in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one. What follows `Bearer` is one
+# if no word of a language looks so: by a digit, a capital behind a small letter, a sign or a dot in it, or 20 characters.
+_SIGNS: Final = "[A-Za-z0-9._~+/-]"
+TOKEN: Final = re.compile(
+    r"(?a:\b)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    rf"|(?a:\b)[Bb]earer\s+(?={_SIGNS}*(?:[0-9_~+]|[a-z][A-Z]|\.[A-Za-z])|{_SIGNS}{{20}}){_SIGNS}{{8,}}"
+)
 KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 NAMES: Final = frozenset(
     {

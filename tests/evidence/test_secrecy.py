@@ -11,11 +11,22 @@ JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmVk"
 
 
 @pytest.mark.parametrize(
-    "value", [SECRET, f"令牌{SECRET}", f"原令牌{JWT}已过期", [{"deep": SECRET}], {"password": 1}, {"kty": "oct", "k": "y"}]
+    "value",
+    [
+        SECRET,
+        "Bearer aBcdefghij",
+        f"bearer {'x' * 20}",
+        f"令牌{SECRET}",
+        f"原令牌{JWT}已过期",
+        [{"deep": SECRET}],
+        {"password": 1},
+        {"kty": "oct", "k": "y"},
+    ],
 )
 def test_a_secret_is_told_wherever_it_stands(value: Any):
     assert tells_secret(value)
     assert not tells_secret({"reason": "the bearer of bad news", "kid": "k"})
+    assert not tells_secret("the card's bearer requested its deletion. Bearer authentication, and Bearer certificates, go on")
     assert not tells_secret("该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a")
 
 
