@@ -3,7 +3,6 @@
 Real listeners, and readers that are slow and in the middle of the stream."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -26,7 +25,7 @@ from tests.control.running import CUT_SECONDS, SIZE_BYTES, Live, T, in_a_moment,
 from tests.dataplane.reader import Reader, reading
 from tests.dataplane.rig import CONSUMER, STRANGER, some_bytes
 from tests.faults import home
-from tests.faults.patience import queued_seconds, stretched
+from tests.faults.patience import own_time
 from tests.faults.side import Side
 from tests.pair import OPEN, Pair, only_for, pair, until_policy
 
@@ -113,11 +112,9 @@ async def streaming(at: Live, policy: Mapping[str, Any], **agreed: Any) -> Async
 
 async def cut(reader: Reader, since: float) -> None:
     """What this process, both sides and all readers, waits for a processor that others have is not its own time."""
-    own = os.getpid()
-    before = queued_seconds(own)
+    within = own_time()
     over = await reader.sip_to_the_end()
-    within = stretched(CUT_SECONDS, queued_seconds(own) - before)
-    assert over - since <= within, f"the reader still got data {over - since:.2f} s after it had no right to it any more"
+    assert over - since <= within(CUT_SECONDS), f"the reader still got data {over - since:.2f} s after it had no right to it any more"
     assert len(reader.taken) < SIZE_BYTES
     assert some_bytes(SIZE_BYTES).startswith(reader.taken), "what came before the cut is not the data"
 

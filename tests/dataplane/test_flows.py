@@ -24,6 +24,7 @@ from tests import pair
 from tests.contracts.samples import agreement
 from tests.dataplane.reader import Same, a_wire, reading
 from tests.dataplane.rig import TRANSFER, Rig, ShiftedClock, process, provider, some_bytes
+from tests.faults.patience import own_time
 
 SIZE_BYTES = 8 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
 CUT_SECONDS = 1.0  # the promise
@@ -192,12 +193,12 @@ async def test_a_bound_that_has_passed_lets_no_stream_begin_and_one_to_come_ends
     with pytest.raises(Withdrawn, match="ended"), running.running(TRANSFER, time.time() - 1, "policy-bound-passed"):
         pytest.fail("it began")
     assert running.seen(TRANSFER) is None
-    bound = time.time() + 0.05
+    bound, within = time.time() + 0.05, own_time()
     async with copying(running, not_after=bound) as task:
         with pytest.raises(Withdrawn) as cut:
             await task
     assert cut.value.code == "bound"
-    assert bound <= time.time() <= bound + CUT_SECONDS
+    assert bound <= time.time() <= bound + within(CUT_SECONDS)
 
 
 def decided(state: str = "STARTED", **detail: Any) -> Process:
@@ -215,12 +216,12 @@ def decided(state: str = "STARTED", **detail: Any) -> Process:
 @pytest.mark.asyncio
 async def test_a_decision_that_is_committed_moves_the_bound_of_what_runs(detail: dict[str, Any], code: str):
     running, _ = quiet_flows()
-    now = time.time()
+    now, within = time.time(), own_time()
     async with copying(running, not_after=now + 60) as sooner:
         running.changed(decided(**{name: None if at is None else now + at for name, at in detail.items()}))
         with pytest.raises(Withdrawn) as cut:
             await sooner
-    assert (cut.value.code, now + 0.05 <= time.time() <= now + 0.05 + CUT_SECONDS) == (code, True)
+    assert (cut.value.code, now + 0.05 <= time.time() <= now + 0.05 + within(CUT_SECONDS)) == (code, True)
 
 
 @pytest.mark.asyncio
@@ -353,10 +354,11 @@ async def test_the_end_of_the_permission_cuts_a_stream_within_a_second(kind: str
             assert rig.flows.seen(TRANSFER).running == 1
             view = rig.transfers.views[TRANSFER]
             end = view.agreement_ends or view.bound or time.time()
+            within = own_time()
             if later is not None:
                 rig.change(**later)
             over = await reader.sip_to_the_end()
-            assert over - end <= CUT_SECONDS, f"the reader still got data {over - end:.2f} s after the end"
+            assert over - end <= within(CUT_SECONDS), f"the reader still got data {over - end:.2f} s after the end"
             assert 300_000 <= len(reader.taken) < SIZE_BYTES
             assert content.startswith(reader.taken), "what came before the cut is not the data"
         assert (sent_by_kernel > 0) is wire_.by_kernel
@@ -400,8 +402,8 @@ async def test_a_stop_of_the_process_cuts_all_streams(tmp_path: Path):
     async with provider(tmp_path) as rig:
         await rig.publish(some_bytes(SIZE_BYTES))
         async with reading(rig.endpoint, rig.authorization()) as one, reading(rig.endpoint, rig.authorization()) as other:
-            began = time.time()
+            began, within = time.time(), own_time()
             rig.flows.cut_everything("shutdown")
             for reader in (one, other):
-                assert await reader.sip_to_the_end() - began <= CUT_SECONDS
+                assert await reader.sip_to_the_end() - began <= within(CUT_SECONDS)
                 assert len(reader.taken) < SIZE_BYTES

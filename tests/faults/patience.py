@@ -5,6 +5,7 @@ something does nothing, and is in no queue: its time runs as ever, however busy 
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -35,6 +36,12 @@ def disk_seconds(pressure: Path = Path("/proc/pressure/io")) -> float:
 def stretched(seconds: float, queued: float) -> float:
     """So many seconds of one's own, and what was spent in a queue meanwhile: of many threads that may be more than there was."""
     return seconds + min(queued, (STRETCH - 1) * seconds)
+
+
+def own_time() -> Callable[[float], float]:
+    """What gives how long so many seconds of this process may last, from now on: as long, but for what its threads are in the queue for."""
+    before = queued_seconds(os.getpid())
+    return lambda seconds: stretched(seconds, queued_seconds(os.getpid()) - before)
 
 
 class Queue:

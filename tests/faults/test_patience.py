@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.patience import STRETCH, Patience, Queue, disk_seconds, patience, queued_seconds
+from tests.faults.patience import STRETCH, Patience, Queue, disk_seconds, own_time, patience, queued_seconds
 
 BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
 ASLEEP = "import time\nprint(flush=True)\ntime.sleep(60)"
@@ -37,6 +37,13 @@ def test_who_shares_a_processor_is_in_the_queue_and_who_sleeps_is_not():
             each.communicate()
     assert queued_seconds(busy[0].pid) == 0.0
     assert queue.seconds(busy[1].pid) >= first + 0.2
+
+
+def test_what_has_a_time_of_its_own_has_as_much_more_as_its_process_is_in_the_queue(monkeypatch: pytest.MonkeyPatch):
+    queued = iter([7.0, 7.0, 7.25, 90.0])
+    monkeypatch.setattr("tests.faults.patience.queued_seconds", lambda _pid: next(queued))
+    within = own_time()
+    assert [within(0.5) for _ in range(3)] == [0.5, 0.75, STRETCH * 0.5]
 
 
 @pytest.mark.asyncio
