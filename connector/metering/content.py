@@ -49,6 +49,7 @@ NUMBERS: Final = re.compile(rb"\d(?:[.eE]|\d{15})")
 BEYOND: Final = re.compile(rb"[\xf0-\xf4]")
 URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")  # of both alphabets only one counts
+FEEDS_BYTES, LOOK_BYTES, SHORT_BYTES = 65_536, 1024, 40  # a part whose line feeds are counted, its begin, and lines that are short
 SEALED: Final = struct.Struct(">II")  # length in bytes, records: one leaf in the list of a live log
 
 
@@ -232,11 +233,26 @@ def records_in(piece: bytes | bytearray, unit: str, first: int = 0, last: int | 
     last = len(piece) if last is None else last
     if (separator := SEPARATORS.get(unit)) is None or first >= last:
         return 0
-    if len(separator) == 1:  # CPython takes a byte away by `memchr`, and counts it by a loop, in three times the time
-        return last - first - len(piece[first:last].replace(separator, b""))
+    if unit == "line":
+        return feeds(piece, first, last)
     count = piece.count(separator, first, last)
     feed = separator[0]
     return count << FLAGS | (BEGINS if piece[first] == feed else 0) | (ENDS if piece[last - 1] == feed else 0)
+
+
+def feeds(piece: bytes | bytearray, first: int, last: int) -> int:
+    """How many line feeds stand in the bytes [first, last) of a piece: this is done to every byte, with the interpreter's lock held.
+
+    CPython takes a byte away by `memchr`, and counts it by a loop, in three to six times the time; but where lines are short, up to
+    fourteen times as fast. So it looks at how long they are, and again after a part, as whoever chooses the data chooses that too."""
+    found = 0
+    for at in range(first, last, FEEDS_BYTES):
+        end = min(at + FEEDS_BYTES, last)
+        if piece.count(b"\n", at, min(at + LOOK_BYTES, end)) > LOOK_BYTES // SHORT_BYTES:
+            found += piece.count(b"\n", at, end)
+        else:
+            found += end - at - len(piece[at:end].replace(b"\n", b""))
+    return found
 
 
 def records_of(found: Iterable[int], unit: str) -> int:

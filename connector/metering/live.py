@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from connector.metering.content import CHUNK_BYTES, CHUNKS_BYTES, HASH_BYTES, SEPARATORS, read_bytes, write_bytes
+from connector.metering.content import CHUNK_BYTES, CHUNKS_BYTES, HASH_BYTES, SEPARATORS, feeds, read_bytes, write_bytes
 
 LOST: Final = "live-log-lost"  # the code of a refusal: what was signed is gone, and another transfer is to begin
 LAST: Final = 2**53 - 1  # the last position of a range that has no end yet (RFC 8673, 2.2)
@@ -37,8 +37,8 @@ def records(data: bytes, unit: str, first: int, end: int, before: bytes) -> int:
     """How many records end in the leaf [first, end) of `data`; `before` is the byte before it, b"" at the start of the log."""
     if (ending := SEPARATORS.get(unit)) is None:
         return 0
-    if unit == "line":  # CPython takes a byte away by `memchr`, and counts it by a loop, in six times the time: this is done to every byte
-        return end - first - len(data[first:end].replace(ending, b""))
+    if unit == "line":
+        return feeds(data, first, end)
     return data.count(ending, first, end) + (before == b"\n" and data[first : first + 1] == b"\n")
 
 

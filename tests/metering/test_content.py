@@ -18,6 +18,7 @@ from connector.metering.content import (
     Sealed,
     digest_of,
     digest_of_json,
+    feeds,
     read_bytes,
     read_etag,
     read_header,
@@ -192,6 +193,13 @@ def test_events_end_in_leaves_that_follow_each_other_also_where_their_two_line_f
 def test_of_other_data_nothing_is_counted():
     assert (records_in(b"a\n\nb", "none"), records_in(b"", "line"), records_of([], "message")) == (0, 0, 0)
     assert records_in(b"a\nb\n", "line", 2, 4) == 1
+
+
+@pytest.mark.parametrize("lengths", [[0], [1], [39], [40], [300], [0] * 2000 + [70_000], [70_000] + [0] * 140_000, [500, 3] * 400])
+def test_line_feeds_are_those_that_are_there_however_long_lines_are(lengths: list[int]):
+    text = b"".join(b"x" * length + b"\n" for length in lengths * max(150_000 // (sum(lengths) + len(lengths)), 1))
+    for first, last in ((0, len(text)), (1, len(text) - 1), (len(text) // 3, len(text) // 2), (5, 5)):
+        assert feeds(text, first, last) == feeds(bytearray(text), first, last) == text[first:last].count(b"\n")
 
 
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(CHUNKS_BYTES))
