@@ -10,7 +10,7 @@ from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
 from connector.dataplane.possession import Possession, Proof, demand
 from connector.dataplane.renewal import renew
-from connector.errors import Busy, SignatureRefused, TokenRefused, Withdrawn
+from connector.errors import Busy, SignatureRefused, StoreError, TokenRefused, Withdrawn
 from connector.ports import SIGNED_REQUESTS
 from connector.signatures import http
 from connector.signatures.http import AGE_SECONDS_MAX, Request
@@ -164,6 +164,29 @@ def test_what_was_signed_while_both_clocks_were_ahead_is_used_also_after_a_resta
     door.clock.shift_seconds -= 3600
     restarted = Possession(door.identity.keys, door.clock, file)
     door.clock.shift_seconds += 3600
+    with pytest.raises(SignatureRefused, match="used before"):
+        restarted.demand(used, CONSUMER)
+    file.close()
+
+
+def test_while_what_was_used_cannot_be_read_nobody_is_heard_whose_signature_may_be_used(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = UsedFile(tmp_path / "used")
+    used = door.request(at=door.clock.now() + 1)
+    Possession(door.identity.keys, door.clock, file).demand(used, CONSUMER)
+    door.clock.shift_seconds += 3600
+    restarted = Possession(door.identity.keys, door.clock, file)
+    door.clock.shift_seconds -= 3600
+
+    def unreadable(*_: object) -> None:
+        raise StoreError("no descriptor is left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UsedFile, "read", unreadable)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                restarted.demand(used, CONSUMER)
     with pytest.raises(SignatureRefused, match="used before"):
         restarted.demand(used, CONSUMER)
     file.close()
