@@ -22,6 +22,9 @@ from connector.metering_bills.invoice import MICROSECONDS, MILLISECOND, Parties,
 from connector.metering_bills.plans import plan_of
 from connector.metering_bills.prices import Plan, Price
 from connector.metering_bills.terms import name_of
+from connector.odrl.counters import tallies
+from connector.odrl.model import Policy
+from connector.odrl.operands import METERED_TIME
 from connector.odrl_reading.parse import load
 from connector.values import replace
 
@@ -43,7 +46,18 @@ def check(case: Case, found: Flows, at: Member) -> None:
     elif said.get("currency") != plan.currency:
         case.fault("invoice-price", at, "/document/currency")
     else:
+        _time(case, found, at, policy)
         _lines(case, found, at, _ended(case, plan))
+
+
+def _time(case: Case, found: Flows, at: Member, policy: Policy) -> None:
+    """Whether less time than was signed for is billed where no quota meters it."""
+    if any(tally.operand == METERED_TIME for tally in tallies(policy)):
+        return
+    for number, flow in enumerate(at.value["document"]["flows"]):
+        receipt = found.receipts.get(read_bytes(flow.get("receipt"), DIGEST_BYTES) or b"")
+        if receipt is not None and flow["counts_so_far"] != receipt.value.counts.claims():
+            case.fault("invoice-counts", at, f"/document/flows/{number}/counts_so_far")
 
 
 def _lines(case: Case, found: Flows, at: Member, plan: Plan) -> None:

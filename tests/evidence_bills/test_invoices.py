@@ -6,7 +6,7 @@ from connector.metering.counts import Counts
 from connector.metering_bills.invoice import invoice_of
 from connector.values import replace
 from tests.evidence.forgeries import invoiced, other
-from tests.evidence.rig import NOW, PROVIDER, SOUND, TRANSFER, Story, billed
+from tests.evidence.rig import DOCUMENT, NOW, PROVIDER, SOUND, TRANSFER, Story, billed
 from tests.evidence.test_held import CLOSED
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
 
@@ -69,8 +69,12 @@ def test_of_what_was_acknowledged_before_its_period_an_invoice_counts_the_rest_a
         assert draft.codes() == codes
 
 
-def test_where_a_quota_meters_time_no_more_is_billed_than_the_provider_has_counted():
-    draft = Story({"ack 2": other(microseconds=1)}).draft()
+def test_where_a_quota_meters_time_and_nowhere_else_no_more_is_billed_than_the_provider_has_counted():
+    quota = {"leftOperand": "odrl:meteredTime", "operator": "lteq", "rightOperand": {"@value": "PT60S", "@type": "xsd:duration"}}
+    (permission,) = DOCUMENT["permission"]
+    document = DOCUMENT | {"permission": [permission | {"constraint": [quota]}]}
+    lies = {"ack 2": other(microseconds=1)}
+    draft = Story(lies, document=document).draft()
     said = draft.one("invoice")["document"]
     flow = said["flows"][0]
     assert flow["counts_so_far"]["us"] > 1
@@ -78,6 +82,10 @@ def test_where_a_quota_meters_time_no_more_is_billed_than_the_provider_has_count
         flow[name] = flow[name] | {"us": 1}
     draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
     assert draft.codes() == set()
+    unbound = Story(lies).draft()
+    names = {name: unbound.one("invoice")["document"]["flows"][0][name] for name in ("manifest", "receipt")}
+    invoiced(flows=[flow | names], counts=flow["counts"])(unbound)
+    assert unbound.codes() == {"invoice-counts"}
     flow["counts_so_far"] = flow["counts_so_far"] | {"us": 2}
     draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
     assert draft.codes() == {"invoice-counts"}
