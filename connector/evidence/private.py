@@ -10,7 +10,7 @@ from connector.evidence.case import Case, Ledgers
 from connector.evidence.members import OBJECTS, Member
 from connector.evidence.secrecy import RECEIVED, own_secrets, secrets_in
 
-TERMS: Final = {"agreement": "/document/", "negotiation": "/terms/", "decision": "/document/"}  # what both have agreed on, or talked about
+TERMS: Final = {"agreement": "/document", "negotiation": "/terms", "decision": "/document/"}  # what both have agreed on, or talked about
 OURS: Final = "/document/facts/"  # in a decision, what its maker knew
 
 
@@ -49,7 +49,7 @@ def _words(case: Case, found: Ledgers) -> set[object]:
 
 def _is_theirs(case: Case, theirs: set[object], member: Member, pointer: str) -> bool:
     said, kind = member.value, member.kind
-    if pointer.count("/") == 1 and said.get(pointer[1:]) in theirs:
+    if pointer.count("/") == 1 and isinstance(text := said.get(pointer[1:]), str) and text in theirs:
         return True
     if kind == "agreement" and pointer == "/reason":
         return bool(said["closedBy"] == "peer")

@@ -87,3 +87,13 @@ def test_ordinary_texts_are_no_secrets(value: Any):
     draft = SOUND.copy()
     draft.one("decision")["document"]["facts"] = orjson.loads(orjson.dumps([value]))
     assert draft.codes() == {"decision-digest"}, "no secret"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "accuses"), [("negotiation", "terms", True), ("agreement", "document", True), ("decision", "document", False)]
+)
+def test_a_document_that_is_a_key_itself_is_found_and_whose_it_is(kind: str, name: str, accuses: bool):
+    draft = SOUND.copy()
+    draft.one(kind)[name] |= {"kty": "oct", "k": "y"}
+    found = verify(draft.data).findings
+    assert [each.accuses for each in found if each.code == "secret-key"] == [accuses]
