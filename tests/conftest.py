@@ -47,9 +47,11 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.fixture(scope="module", autouse=True)
 def no_connector_outlives_its_module() -> Generator[None]:
     """A cache of aiohttp keeps the last thousand handlers, and by them a hundred and more whole connectors that have ended: half of the
-    memory of these tests, and each search for garbage would go through it."""
+    memory of these tests, and each search for garbage would go through it. What they have open is closed with them, here and not in the
+    middle of a test that counts what is open."""
     yield
     web_app._cached_build_middleware.cache_clear()
+    gc.collect()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
