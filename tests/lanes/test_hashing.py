@@ -1,6 +1,7 @@
 """Leaf hashes by whatever is fastest: the same always, chosen by what was measured, with hashlib wherever anything is amiss."""
 
 import io
+import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -204,6 +205,14 @@ def test_where_memory_may_not_be_executed_nothing_is_compiled(monkeypatch: pytes
     monkeypatch.setattr(hashing, "COMPILER", "no.such.module")
     with pytest.raises(Forbidden):
         hashing.made()
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel is for x86 processors")
+def test_what_is_made_as_a_connector_makes_it_hashes_as_hashlib_does():
+    kernel = hashing.made()
+    hashing.check(kernel)
+    assert kernel.lanes == 16
 
 
 @pytest.mark.usefixtures("able")
