@@ -18,6 +18,7 @@ from connector.values import replace
 from tests import pair
 from tests.adapters.test_peer_http import serving
 from tests.adapters_streams.test_dialled import beginning
+from tests.faults.patience import own_patience
 
 TOKEN = "another-token"
 
@@ -91,7 +92,7 @@ async def test_what_is_on_its_way_from_whom_a_reload_allows_no_more_is_cut_at_on
         assert not server.closed.is_set()
         toml(site, egress="allow = []\nhttp = true\nports = []")
         assert await us.asked("POST", "/reload") == {"changed": ["egress.allow: applied"]}
-        async with asyncio.timeout(1.0):
+        async with own_patience(1.0):
             await server.closed.wait()
         assert (await publishing).status >= 400
         refused = await us.manage("PUT", "/datasets/urn:d", body)

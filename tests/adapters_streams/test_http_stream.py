@@ -25,6 +25,7 @@ from connector.errors import InvalidRequest, SourceFailed
 from tests.contracts.live_source_contract import LiveSourceContract, Spring
 from tests.dataplane.rig import serving
 from tests.dataplane_live import upstream
+from tests.faults.patience import own_patience
 
 SINCE = {"parameter": "since", "member": "n"}
 
@@ -276,7 +277,7 @@ async def test_a_source_that_may_be_dialled_no_more_is_left_at_once():
         async with aclosing((await sources.open(address)).follow(None)) as coming:
             assert (await anext(coming)).data == b'{"n":1}\n'
             dialling.guard = guard([], http=True, ports=[])
-            async with asyncio.timeout(1):
+            async with own_patience(1):
                 with pytest.raises(SourceFailed, match="closed the connection"):
                     await anext(coming)
         with pytest.raises(SourceFailed, match="not at a public address"):

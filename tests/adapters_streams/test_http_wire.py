@@ -16,6 +16,7 @@ from connector.adapters_streams import http_wire
 from connector.adapters_streams.http_wire import Wire
 from connector.errors import PeerFailed
 from connector.ports.live import Unread
+from tests.faults.patience import own_patience
 
 ENDLESS, LENGTH, CHUNKS = "endless", "length", "chunks"
 WAIT_SECONDS = 10.0
@@ -148,7 +149,7 @@ async def test_little_is_handed_on_soon_and_much_as_soon_as_the_buffer_is_full(t
     async with wire(threads) as (found, theirs):
         taken = found.each(kept, 100_000, WAIT_SECONDS)
         theirs.sendall(b"little")
-        async with asyncio.timeout(1):
+        async with own_patience(1):
             assert await anext(taken) == b"little"
         await asyncio.get_running_loop().run_in_executor(None, theirs.sendall, b"x" * 150_000)
         assert [len(await anext(taken)) for _ in range(2)] == [100_000, 50_000]

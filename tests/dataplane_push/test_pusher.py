@@ -26,6 +26,7 @@ from tests.dataplane.rig import TRANSFER, serving, some_bytes
 from tests.dataplane.test_meter import settled
 from tests.dataplane.test_meter_budgets import MONEY, budget
 from tests.dataplane_push.stand import OURS, Stand, stand
+from tests.faults.patience import own_patience
 
 CHUNK = 262_144
 CONTENT = some_bytes(9 * CHUNK + 4321)
@@ -390,7 +391,7 @@ async def test_what_is_on_its_way_to_whom_a_reload_allows_no_more_is_cut_at_once
             async with asyncio.timeout(20):
                 await hanging.wait()
             at.rig.peer.guard = guard([], http=True, ports=[])
-            async with asyncio.timeout(1.0):
+            async with own_patience(1.0):
                 with pytest.raises(EgressDenied, match="not at a public address"):
                     await pushing
         receiving.cancel()

@@ -8,7 +8,8 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 NANOSECONDS, MICROSECONDS = 1e9, 1e6
@@ -42,6 +43,11 @@ def own_time() -> Callable[[float], float]:
     """What gives how long so many seconds of this process may last, from now on: as long, but for what its threads are in the queue for."""
     before = queued_seconds(os.getpid())
     return lambda seconds: stretched(seconds, queued_seconds(os.getpid()) - before)
+
+
+def own_patience(seconds: float) -> AbstractAsyncContextManager[None]:
+    """As `asyncio.timeout`, of so many seconds of this process."""
+    return patience(seconds, partial(queued_seconds, os.getpid()))
 
 
 class Queue:

@@ -29,6 +29,7 @@ from connector.records.metering import Metered
 from connector.values import replace
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import PROVIDER, some_bytes
+from tests.faults.patience import own_patience
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
 
 CONTENT = some_bytes(40 * CHUNK + 4321)
@@ -476,7 +477,7 @@ async def test_a_download_that_is_cancelled_lets_go_of_everything_at_once(tmp_pa
         fetching = asyncio.create_task(consumer.fetch())
         await fifth.wait()
         fetching.cancel()
-        async with asyncio.timeout(1.0):
+        async with own_patience(1.0):
             with pytest.raises(asyncio.CancelledError):
                 await fetching
         assert not [t for t in threading.enumerate() if "127.0.0.1" in t.name]
