@@ -264,6 +264,7 @@ class HttpPeer:
         self.guard.check(url)
         demand_headers(headers)
         try:
+            tls = await self._tls.of(origin(url))  # before there is a session, which may be closed meanwhile
             return await self._open_session().request(
                 method,
                 URL(url, encoded=True),
@@ -272,7 +273,7 @@ class HttpPeer:
                 allow_redirects=False,
                 timeout=bounds,
                 read_bufsize=read_bufsize,
-                ssl=await self._tls.of(origin(url)),
+                ssl=tls,
                 middlewares=() if method == "POST" else (_once,),  # aiohttp repeats no POST
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -408,6 +408,22 @@ async def test_an_answer_in_an_encoding_that_says_no_end_is_none(said: bytes):
 
 
 @pytest.mark.asyncio
+async def test_who_is_dialled_while_all_connections_are_closed_is_dialled_anew(monkeypatch: pytest.MonkeyPatch):
+    """As authorities are loaded for the first, a connector may be told to end."""
+    async with calling() as peer:
+        peer._open_session()
+
+        async def loading(_origin: str) -> bool:
+            await peer.close()
+            return True
+
+        monkeypatch.setattr(peer._tls, "of", loading)
+        with pytest.raises(PeerFailed):
+            async with peer.stream("GET", "http://127.0.0.1:9/", headers={}):
+                pass
+
+
+@pytest.mark.asyncio
 async def test_where_nobody_listens_no_connection_is_made():
     async with serving(silent) as (_, port):
         pass
