@@ -185,7 +185,7 @@ async def test_new_transfers_wait_and_one_that_runs_is_drained(tmp_path: Path):
         await both.provider.connector.disks.watch()
         status, faults = await ready(both.provider)
         assert (status, [*faults]) == (503, ["disk"])
-        assert 'qiao_disk_free_bytes{purpose="database"} 4000000000.0' in await metrics(both.provider)
+        assert 'qiao_disk_free_bytes{purpose="database"} 4e+09' in await metrics(both.provider)
         refused, heard = await refusals(both.consumer)
         waiting = asyncio.create_task(pulled(both.consumer, "hospital", DATASET, "again"))
         async with asyncio.timeout(pair.WAIT_SECONDS):
