@@ -71,7 +71,7 @@ class Catalog:
         self._service = service
         self.nested = tuple(nested)
         self._places = _Places()
-        self._seen: OrderedDict[tuple[str, int, float, str, bytes], tuple[frozenset[str], float | None]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, int, float, tuple[str, bytes]], tuple[frozenset[str], float | None]] = OrderedDict()
 
     async def page(
         self, caller: Caller, *, after: str | None, before: str | None, limit: int, filters: Sequence[Mapping[str, Any]] = ()
@@ -86,10 +86,11 @@ class Catalog:
         backwards, cursor = before is not None, before if before is not None else after
         shown: list[tuple[str, bytes]] = []
         at, edge, read = self._places.read(cursor), None, 0
+        seen_by, now = _seen_by(caller), self._clock.now()
         while edge is None:
             rows = await self._store.datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
             for dataset in reversed(rows.items) if backwards else rows.items:
-                document = self._view(dataset, caller)
+                document = self._view(dataset, caller, seen_by, now)
                 if document is not None and _matches(document, filters):
                     if len(shown) == limit:
                         edge = shown[-1][0]  # this one begins the next page
@@ -116,22 +117,15 @@ class Catalog:
     async def dataset(self, caller: Caller, id: str) -> bytes:
         """The root form of one dataset. Raises NotFound if it does not stand in the caller's catalog."""
         dataset = await self._store.dataset(id)
-        document = self._view(dataset, caller) if dataset else None
+        document = self._view(dataset, caller, _seen_by(caller), self._clock.now()) if dataset else None
         if document is None:
             raise NotFound(f"dataset `{id}` is not in your catalog")
         return dcat.root_dataset(document)
 
-    def _view(self, dataset: Dataset, caller: Caller) -> bytes | None:
-        """The dataset as this caller sees it, or None. An offer that is certainly denied is absent, without a word."""
-        now = self._clock.now()
+    def _view(self, dataset: Dataset, caller: Caller, seen_by: tuple[str, bytes], now: float) -> bytes | None:
+        """The dataset as this caller (`_seen_by`) sees it, or None. An offer that is certainly denied is absent, without a word."""
         # A dataset that was withdrawn and published again begins at version 1 again: the instant tells the two apart.
-        key = (
-            dataset.id,
-            dataset.version,
-            dataset.updated,
-            caller.participant.id,
-            orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS),
-        )
+        key = (dataset.id, dataset.version, dataset.updated, seen_by)
         known = self._seen.get(key)
         if known is None or (known[1] is not None and known[1] <= now):
             known = self._seen[key] = self.hidden(dataset, caller, now)
@@ -150,6 +144,11 @@ class Catalog:
             if ends is not None:
                 until = min(until or ends, ends)
         return frozenset(hidden), until
+
+
+def _seen_by(caller: Caller) -> tuple[str, bytes]:
+    """What makes one view of the catalog differ from another."""
+    return caller.participant.id, orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS)
 
 
 def _behind(cursor: str | None) -> str | None:
