@@ -39,7 +39,7 @@ from connector.odrl_forms.plain import plain
 from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.ports.ledger import Anchor
-from connector.settings import ListenerSettings, ManagementSettings, Settings
+from connector.settings import ListenerSettings, Settings
 from connector.settings.fields import LimitsSettings, fields_of
 from connector.values import Value
 from connector.vocabulary import read_profiles, read_template_library, read_vocabulary
@@ -105,7 +105,7 @@ def client_files(settings: Settings) -> tuple[Path | None, Path | None, Path | N
     return egress.ca_file, egress.certificate, egress.key, egress.crl_file
 
 
-def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
+def door(name: str, at: ListenerSettings, limits: LimitsSettings) -> Door:
     idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
     counts = limits.connections, limits.connections_per_address
     bounds = idle_seconds, *counts, limits.management_bytes, limits.drain_seconds

@@ -187,7 +187,7 @@ def _overrides(environ: Mapping[str, str], findings: list[Finding]) -> dict[str,
     return found
 
 
-def _with_url(listener: ListenerSettings | ManagementSettings) -> ListenerSettings | ManagementSettings:
+def _with_url(listener: ListenerSettings) -> ListenerSettings:
     """The listener with its address filled in from host and port where that is possible."""
     if listener.url or not listener.port:
         return replace(listener, url=listener.url.rstrip("/"))

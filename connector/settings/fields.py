@@ -90,28 +90,13 @@ class ListenerSettings(Value, kw_only=True):
         return self.certificate is not None
 
 
-class ManagementSettings(Value, kw_only=True):
+class ManagementSettings(ListenerSettings, kw_only=True):
     """The listener of the operator's API. Same as the others, and who may call it."""
 
     host: Annotated[str, Says("the address to listen on; anything but loopback needs TLS")] = "127.0.0.1"
     port: Annotated[int, Says("the port to listen on; 0 takes any free one", 0, 65535)] = 8082
     url: Annotated[str, Says("the address that the command line uses; empty: made of host and port")] = ""
-    certificate: Annotated[Path | None, Says("TLS certificate chain, PEM; empty: no TLS here")] = None
-    key: Annotated[Path | None, Says("private key of the certificate, PEM")] = None
-    client_ca: Annotated[
-        Path | None, Says("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not")
-    ] = None
-    client_auth: Annotated[str, Says("require: every client shows a certificate; request: those that have one")] = "require"
-    client_crl: Annotated[
-        Path | None,
-        Says("lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked"),
-    ] = None
     token_hash_file: Annotated[Path, Says("SHA-256 of the admin token, in hexadecimal")] = Path("admin-token.sha256")
-
-    @property
-    def tls(self) -> bool:
-        """Whether this listener speaks TLS itself."""
-        return self.certificate is not None
 
 
 class StoreSettings(Value, kw_only=True):

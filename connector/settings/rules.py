@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from connector.settings.fields import ListenerSettings, ManagementSettings, Settings
+from connector.settings.fields import ListenerSettings, Settings
 
 # Field -> the values it takes, where there is a closed choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -147,7 +147,7 @@ def _participant(settings: Settings) -> Iterator[Finding]:
         yield Finding("participant.role", f"is `{own.role[:ROLE_CHARACTERS]}`", f"use 1 to {ROLE_CHARACTERS} printable characters")
 
 
-def _listeners(settings: Settings) -> tuple[tuple[str, ListenerSettings | ManagementSettings], ...]:
+def _listeners(settings: Settings) -> tuple[tuple[str, ListenerSettings], ...]:
     return (
         ("protocol", settings.protocol),
         ("data", settings.data),
@@ -156,7 +156,7 @@ def _listeners(settings: Settings) -> tuple[tuple[str, ListenerSettings | Manage
     )
 
 
-def _listener(name: str, listener: ListenerSettings | ManagementSettings, plain_http: bool) -> Iterator[Finding]:
+def _listener(name: str, listener: ListenerSettings, plain_http: bool) -> Iterator[Finding]:
     if not listener.host or re.search(r"[\s/]", listener.host):
         yield Finding(
             f"{name}.host", f"is `{listener.host}`, not an address", "write an address such as 127.0.0.1, without scheme and port"
