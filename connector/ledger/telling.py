@@ -6,7 +6,7 @@ each process, until none has come while that was done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -57,13 +57,15 @@ class Telling:
     async def settled(self, agreement: Agreement) -> tuple[Told, int]:
         """What is said of an agreement, and the last fact (its sequence, 0 for none) that it follows from. Raises Busy, StoreError."""
         logs, until = await self._store.logs(), monotonic() + UNSETTLED_SECONDS
-        _, last = await self._since(logs[-1].sequence if logs else 0)
+        last = logs[-1].sequence if logs else 0
+        async for page in self._since(last):
+            last = page[-1].sequence
         told = await self._told(agreement)
         while True:
-            facts, last = await self._since(last)
-            changed = {
-                fact.pid for fact in facts if fact.pid in told.subjects or (fact.kind is Kind.TRANSFER and fact.peer == agreement.peer)
-            }
+            changed: set[str] = set()
+            async for page in self._since(last):
+                changed |= await self._of(told, page)
+                last = page[-1].sequence
             now = await self._store.agreement(agreement.id) or agreement
             if not changed and now == told.agreement:
                 return told, last
@@ -71,21 +73,27 @@ class Telling:
                 raise Busy(f"agreement `{agreement.id}` changes without a pause; export it once less goes on under it, or suspend that")
             told = await self._again(told, changed) if now == told.agreement else await self._told(now)
 
-    async def _since(self, last: int) -> tuple[list[Evidence], int]:
-        """The facts that came after one, and the last of them."""
-        found: list[Evidence] = []
-        while True:
-            page = await self._store.events(last, FACTS)
-            found += page
-            last = page[-1].sequence if page else last
+    async def _since(self, last: int) -> AsyncIterator[Sequence[Evidence]]:
+        """The facts that came after one. Nothing of a page is kept: a ledger that is far behind has any number before it."""
+        while page := await self._store.events(last, FACTS):
+            yield page
             if len(page) < FACTS:
-                return found, last
+                return
+            last = page[-1].sequence
 
-    async def _again(self, told: Told, changed: set[str | None]) -> Told:
+    async def _of(self, told: Told, facts: Sequence[Evidence]) -> set[str]:
+        """The pids, among those that facts are about, of what is said of this agreement: a new transfer is stored with its first fact."""
+        subjects = frozenset(told.subjects)
+        theirs = {fact.pid for fact in facts if fact.pid is not None and fact.kind is Kind.TRANSFER and fact.peer == told.agreement.peer}
+        found = [await self._store.process(Kind.TRANSFER, pid) for pid in theirs - subjects]
+        new = {process.pid for process in found if process is not None and process.agreement == told.agreement.id}
+        return new | {fact.pid for fact in facts if fact.pid is not None and fact.pid in subjects}
+
+    async def _again(self, told: Told, changed: set[str]) -> Told:
         """The same with the processes as they are now that have changed since. An account may be behind, as it was when it was read."""
         transfers = dict(told.transfers)
-        for pid in changed - {told.agreement.negotiation, None}:
-            process = await self._store.process(Kind.TRANSFER, str(pid))
+        for pid in changed - {told.agreement.negotiation}:
+            process = await self._store.process(Kind.TRANSFER, pid)
             if process is not None and process.agreement == told.agreement.id:
                 transfers[process.pid] = process
         negotiation = told.negotiation

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
+from msgspec.structs import astuple
 
 from connector.adapters.sqlite import SqliteStore
 from connector.dsp.exchange import Process
@@ -17,7 +19,7 @@ from connector.records import Changes, Evidence
 from connector.values import replace
 from tests.contracts.samples import OWN, PEER
 from tests.ledger.rig import Site
-from tests.ledger.test_collecting import ID, PID, agreed, export
+from tests.ledger.test_collecting import AGREEMENT, ID, PID, agreed, export, nothing
 
 STARTED = Process(Kind.TRANSFER, PID, Role.PROVIDER, PEER, "https://x", "STARTED", "urn:uuid:t-c", agreement=ID, created=1.0, updated=1.0)
 MOVES = {"STARTED": Move.START, "SUSPENDED": Move.SUSPENSION}
@@ -92,3 +94,37 @@ async def test_an_agreement_that_changes_whenever_it_is_looked_at_is_given_up_in
                 await export(site)
         assert not await site.store.evidence_of(ID), "nothing was counted"
         assert verify(await export(site)).sound
+
+
+class Watched(Evidence, weakref=True):
+    """A fact of which it is seen whether anybody keeps it."""
+
+
+@pytest.mark.asyncio
+async def test_of_a_ledger_that_is_far_behind_a_page_of_facts_is_kept_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    async with Site(OWN) as site:
+        await agreed(site)
+        other = replace(STARTED, pid="urn:uuid:o", peer_pid="urn:uuid:o-c", agreement="urn:uuid:b")
+        elsewhere = [Evidence("message-received", Kind.TRANSFER, other.pid, PEER, "STARTED", 2.0, Move.START) for _ in range(60)]
+        await site.journal.commit(Changes(saves=(STARTED, other), evidence=tuple(elsewhere)))
+        monkeypatch.setattr(telling, "FACTS", 10)
+        seen: list[ref[Watched]] = []
+        most, events = 0, site.store.events
+
+        async def watched(after: int, limit: int) -> list[Watched]:
+            nonlocal most
+            page = [Watched(*astuple(fact)) for fact in await events(after, limit)]
+            seen.extend(map(ref, page))
+            most = max(most, sum(fact() is not None for fact in seen))
+            return page
+
+        monkeypatch.setattr(site.store, "events", watched)
+        monkeypatch.setattr(site.store, "logs", nothing_numbered)
+        told, last = await telling.Telling(site.store, nothing).settled(AGREEMENT)
+        assert list(told.transfers) == [PID]
+        assert last >= 60
+        assert most <= 2 * 10, f"{most} facts were kept at a time"
+
+
+async def nothing_numbered() -> tuple[()]:
+    return ()
