@@ -47,6 +47,7 @@ MODE: Final = 0o600  # what the data are is told by their hashes, to whoever can
 READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 WRITE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 PART: Final = ".part-"
+SNAPSHOT_DIGITS: Final = 32
 FLUSH_BYTES: Final = 1 << 20  # of hashes kept before they are written: those of 8 GiB
 
 
@@ -164,6 +165,22 @@ class Writing:
             self._part.unlink(missing_ok=True)
 
 
+def described(path: Path) -> tuple[bytes, bytes, bool]:
+    """The root, the key, and whether records are counted, as the head of an index has them: whoever believes that opens it. Raises
+    Damaged, FileNotFoundError."""
+    with path.open("rb") as file:
+        head = file.read(HEAD.size)
+    if len(head) < HEAD.size:
+        raise Damaged("it is not the index of a content log")
+    _, counts, _, _, root, _, key = HEAD.unpack(head)
+    return root, key, bool(counts)
+
+
+def snapshot_of(root: bytes) -> str:
+    """The name of the data with this root."""
+    return root.hex()[:SNAPSHOT_DIGITS]
+
+
 class _Tree:
     """The nodes of the tree over the leaf hashes that stand in an index."""
 
@@ -273,7 +290,7 @@ class Log:
     @property
     def snapshot(self) -> str:
         """The name of the data as they were published: part of the root, which is salted, so it tells nobody what they are."""
-        return self.root.hex()[:32]
+        return snapshot_of(self.root)
 
     @property
     def layout(self) -> Layout:

@@ -3,7 +3,8 @@
 An index is a function of the data, of what the source is pinned to, of the stages, and of a secret of this folder, from which the salt
 of the header leaf follows. So publishing the same again gives the same root and entity tag, and an index that is missing or damaged is
 made again as it was. One that is missing (of a dataset that was published before there were any) is made at first need, once, while
-whoever asks waits for a moment and is then told to come back.
+whoever asks waits for a moment and is then told to come back. One with counted records outlives its data by a day: who has got them
+signs for them late, and how many records end in which leaf stands nowhere else.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 
 import orjson
 
 from connector import telemetry
-from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, sync
+from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, described, snapshot_of, sync
 from connector.errors import Busy, SettingsError, SourceFailed
 from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
 from connector.ports import Along, Source, Sources, Stage, Stat, Store
@@ -32,6 +33,8 @@ from connector.values import replace
 FOLDER_MODE: Final = 0o700
 SECRET, SECRET_BYTES = "salt", 32
 SUFFIX: Final = ".log"
+REPLACED: Final = ".replaced"  # an index that nothing published has any more, under the name of its snapshot
+REPLACED_SECONDS: Final = 86_400.0  # that it is kept: for so long after an end it is signed for what was brought
 HELD_BACK: Final = ".held-back"  # beside the indexes: an empty file for each source whose data are not what was signed
 OCTETS: Final = "application/octet-stream"
 PATIENCE_SECONDS: Final = 10.0  # that a request waits for an index: what most data are read in, and less than any client waits
@@ -61,6 +64,7 @@ class Logs:
         self._open: dict[str, Log] = {}
         self._making: dict[str, asyncio.Task[Log]] = {}
         self._unclaimed: dict[str, float] = {}
+        self.swept = False  # whether every index of what is published no more has the name of its snapshot
 
     def hold_back(self, address: Mapping[str, Any]) -> None:
         """The data behind a pinned address are not those of their logs: `of` raises SourceFailed until they are indexed anew, also after a
@@ -131,6 +135,23 @@ class Logs:
             self._remember(name, log)
         return log
 
+    async def replaced(self, root: bytes) -> Log | None:
+        """The content log with this root, of data that were withdrawn or published anew within REPLACED_SECONDS and whose records are
+        counted; None if there is none."""
+        log = next((log for log in tuple(self._open.values()) if log.root == root), None)
+        return log or await asyncio.to_thread(self._replaced, root)
+
+    def _replaced(self, root: bytes) -> Log | None:
+        paths = [self._folder / f"{snapshot_of(root)}{REPLACED}", *(() if self.swept else self._folder.glob(f"*{SUFFIX}"))]
+        for path in paths:
+            try:
+                found, key, _ = described(path)
+                if found == root:
+                    return Log(path, key)
+            except (FileNotFoundError, Damaged):  # moved on meanwhile, or of no use to anybody
+                continue
+        return None
+
     async def _obtain(
         self, name: str, key: bytes, address: Mapping[str, Any], stages: Sequence[Stage], stat: Stat, reading: Reading
     ) -> Log:
@@ -174,6 +195,9 @@ class Logs:
             elif monotonic() - self._unclaimed.get(path.name, -UNCLAIMED_SECONDS) >= UNCLAIMED_SECONDS and path.name not in self._making:
                 self._open.pop(path.name, None)
                 self._unclaimed.pop(path.name, None)
+                removed += not self._put_by(path)
+        for path in self._folder.glob(f"*{REPLACED}"):
+            if time() - path.stat().st_mtime >= REPLACED_SECONDS:
                 path.unlink(missing_ok=True)
                 removed += 1
         for path in self._folder.glob(f"*{HELD_BACK}"):  # what is published again is read before
@@ -181,6 +205,19 @@ class Logs:
                 self._held_back.discard(source)
                 path.unlink(missing_ok=True)
         return removed
+
+    def _put_by(self, path: Path) -> bool:
+        """Keep an index that nothing published has any more for a while, from now on, if anybody may ask for it; else it is removed."""
+        try:
+            root, _, counts = described(path)
+        except (FileNotFoundError, Damaged):
+            counts = False
+        if not counts:
+            path.unlink(missing_ok=True)
+            return False
+        os.utime(path)
+        os.replace(path, self._folder / f"{snapshot_of(root)}{REPLACED}")
+        return True
 
     async def close(self) -> None:
         """Give up what is being made."""
@@ -213,7 +250,7 @@ class Sweeping:
 
     def start(self) -> None:
         """Look at all that is published, once more if that is being done."""
-        self._again = True
+        self._again, self._logs.swept = True, False
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._sweep(), name="content logs")
 
@@ -226,8 +263,11 @@ class Sweeping:
                 addresses += [dataset.source for dataset in page.items]
                 if (after := page.next) is None:
                     break
-            if not self._again and (removed := await asyncio.to_thread(self._logs.sweep, addresses)):
+            if self._again:
+                continue
+            if removed := await asyncio.to_thread(self._logs.sweep, addresses):
                 telemetry.log.info("indexes removed", count=removed)
+            self._logs.swept = not self._again
 
     async def close(self) -> None:
         if self._task is not None:

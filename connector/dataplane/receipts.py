@@ -72,7 +72,7 @@ class Answered(Value):
 
 class Receipts:
     """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself.
-    `live(transfer)` opens the log of live data, which no manifest describes; `indexed(transfer)` finds that of others for an account that
+    `live(transfer)` opens the log of live data, which no manifest describes; `indexed(account)` finds that of others for an account that
     is not at hand; `look_at`, if it is set, looks at a leaf that a consumer has rejected; `credited` says whether anything of an account
     without receipts is billed elsewhere, as it is signed for there."""
 
@@ -91,7 +91,7 @@ class Receipts:
     ) -> None:
         self._live = live
         self.look_at: LookAt | None = None
-        self.indexed: Callable[[str], Awaitable[Described | None]] = nothing_indexed
+        self.indexed: Callable[[Metered], Awaitable[Described | None]] = nothing_indexed
         self.credited: Callable[[Metered], Awaitable[bool]] = nothing_credited
         self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
         self._accounts, self._flows, self._ledger = accounts, flows, ledger
@@ -171,7 +171,7 @@ class Receipts:
             signed = stored if stored.sequence else replace(stored, ranges=(), counts=Counts())
             told = signed.counts.bytes
             with self._live(transfer) if stored.root is None else nullcontext() as growing:
-                found = growing if stored.root is None or account is not None else await self.indexed(transfer)
+                found = growing if stored.root is None or account is not None else await self.indexed(stored)
                 log = known_log(stored, account, found)
                 judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now)
                 judged = judge()

@@ -17,7 +17,7 @@ import pytest
 from connector.adapters.file_source import FileSources
 from connector.adapters.memory import MemoryStore
 from connector.dataplane.index import Log
-from connector.dataplane.logs import SECRET, Logs, Sweeping
+from connector.dataplane.logs import REPLACED, REPLACED_SECONDS, SECRET, Logs, Sweeping
 from connector.errors import Busy, SettingsError, SinkFailed, SourceFailed
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, read_header
@@ -250,6 +250,41 @@ async def test_indexes_of_what_is_published_no_more_are_removed_and_those_not_ye
     reading = Readings(CONTENT)
     await logs.of(address, (), stat, reading)
     assert reading.count == 1  # what was at hand of it is gone, too
+
+
+@pytest.mark.asyncio
+async def test_an_index_with_records_outlives_its_data_by_a_day_from_when_that_is_seen_over_starts_too(folder: Path, data: Path):
+    write(data, LINES)
+    pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
+    log = await Logs(folder).at_hand(pinned)
+    assert log is not None
+    (index,) = (folder / name for name in names(folder))
+    os.utime(index, (0, 0))
+    assert Logs(folder).sweep([]) == 0, "however old it is"
+    (left,) = (folder / name for name in names(folder))
+    assert left.suffix == REPLACED
+    for logs in (Logs(folder), Logs(folder)):
+        assert logs.sweep([]) == 0
+        logs.swept = True
+        found = await logs.replaced(log.root)
+        assert found is not None
+        assert found.records(1, found.leaves) == 5_000
+        assert await logs.replaced(b"x" * 32) is None
+    os.utime(left, (left.stat().st_mtime - REPLACED_SECONDS,) * 2)
+    assert Logs(folder).sweep([]) == 1
+    assert await Logs(folder).replaced(log.root) is None
+
+
+@pytest.mark.asyncio
+async def test_what_lies_damaged_among_the_indexes_is_in_nobodys_way(folder: Path, data: Path):
+    write(data, LINES)
+    pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
+    log = await Logs(folder).at_hand(pinned)
+    assert log is not None
+    damage(folder)
+    assert await Logs(folder).replaced(log.root) is None
+    assert Logs(folder).sweep([]) == 1
+    assert names(folder) == []
 
 
 def test_a_folder_of_ours_is_private_and_what_a_crash_left_is_cleared_away(folder: Path):
