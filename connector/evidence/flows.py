@@ -60,7 +60,8 @@ class Flows(Struct):
     """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks`, `statements`, `closings` and the answers to these
     (`closing_acks`) as they stand, `answered` those of the answers that hold by the digests of the closings, and `objects`, all of them by
     digest; `transfers` are the members of that kind by the exporter's pids; `unpriced` says why prices of the invoice were not
-    compared with those of the agreement, "" if they were."""
+    compared with those of the agreement, "" if they were; `alone` are the transfers (the provider's pids) of which it leaves out what
+    their provider had counted before anything was signed for."""
 
     flows: dict[bytes, Flow] = field(default_factory=dict)
     receipts: dict[bytes, Object] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Flows(Struct):
     objects: dict[bytes, Member] = field(default_factory=dict)
     transfers: dict[str, Member] = field(default_factory=dict)
     unpriced: str = ""
+    alone: list[str] = field(default_factory=list)
 
 
 Reader = Callable[[Case, Flows, Member], None]

@@ -17,7 +17,7 @@ from connector.evidence.flows import DIGEST_BYTES, Flow, Flows
 from connector.evidence.members import Member
 from connector.evidence_bills import priced
 from connector.metering.content import read_bytes, write_bytes
-from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
+from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, unsigned_time
 from connector.metering_bills.invoice import MILLISECOND, less
 from connector.values import replace
 
@@ -80,7 +80,7 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
             case.fault("invoice-flow", at, f"{pointer}/transfer")
         elif not _within(flow):
             case.fault("invoice-more", at, f"{pointer}/counts")
-        elif not _came(found, receipt, flow, said):
+        elif not _came(case, found, receipt, flow, said):
             case.fault("invoice-period", at, f"{pointer}/counts")
 
 
@@ -141,17 +141,29 @@ def _within(flow: dict[str, Any]) -> bool:
         return False
 
 
-def _came(found: Flows, receipt: Object, flow: dict[str, Any], said: dict[str, Any]) -> bool:
+def _came(case: Case, found: Flows, receipt: Object, flow: dict[str, Any], said: dict[str, Any]) -> bool:
     """Whether a flow is in a period that its ack is not after, and counts all but what it had come to before that, by a receipt that was
-    acknowledged then, which a consumer may have lost."""
+    acknowledged then, which a consumer may have lost; or, where there was none yet, by what its provider had counted alone."""
     chain = found.flows[receipt.value.manifest]
     begins, ends = _instant(said.get("from"), -inf), _instant(said.get("to"), inf)
     acks = chain.acks.get(receipt.digest, [])
     if acks and all(ack.value.issued >= ends + MILLISECOND for ack in acks):
         return False
     so_far = counts_of(flow["counts_so_far"]) + (counts_of(flow["beyond"]) if "beyond" in flow else NOTHING)
-    before = less(so_far, counts_of(flow["counts"]))
-    return before == NOTHING or bool(chain.lost) or any(before in each for each in _before(chain, begins))
+    before, known = less(so_far, counts_of(flow["counts"])), list(_before(chain, begins))
+    if before == NOTHING or chain.lost or any(before in each for each in known):
+        return True
+    if known or not _counted_alone(case, before, begins):
+        return False
+    found.alone.append(str(flow["transfer"]))
+    return True
+
+
+def _counted_alone(case: Case, before: Counts, begins: float) -> bool:
+    """Whether a provider may have billed that by its own word before a period: it does so by whole days (UTC) since the signing. A consumer
+    has no such word, and may not bill itself less by it."""
+    days = [at // DAY_SECONDS for at in (case.agreement.value["created"], begins + MILLISECOND)]
+    return case.exporter == case.provider and days[0] < days[1] and NOTHING.within(before)
 
 
 def _before(chain: Flow, begins: float) -> Iterator[tuple[Counts, ...]]:

@@ -117,6 +117,8 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
         yield f"that the consumer has asked for the data of {', '.join(unasked)} with its key: it may have, its own export shows"
     if signed.unpriced:
         yield f"that the invoice is by the prices of the agreement: {signed.unpriced}"
+    for pid in signed.alone:
+        yield f"what transfer {pid} had come to before the period of the invoice: nobody had signed for it, {case.provider} has counted it"
     for member in case.of("invoice"):
         for flow in signed.flows.values():
             pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0

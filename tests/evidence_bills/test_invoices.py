@@ -3,6 +3,7 @@
 from connector.evidence.verify import verify
 from connector.evidence_bills.invoices import BESIDE
 from connector.metering.counts import Counts
+from connector.metering.objects import Ack, Receipt
 from connector.metering_bills.invoice import invoice_of
 from connector.values import replace
 from tests.evidence.forgeries import invoiced, other
@@ -67,6 +68,27 @@ def test_of_what_was_acknowledged_before_its_period_an_invoice_counts_the_rest_a
     for begins, codes in (("12", set()), ("10", {"invoice-period"})):
         invoiced(**{"from": f"2027-01-15T08:00:{begins}.000Z"}, flows=[flow | {"counts": counts}], counts=counts)(draft)
         assert draft.codes() == codes
+
+
+def test_what_a_provider_has_billed_by_its_own_word_before_its_first_receipt_it_bills_no_more_and_that_is_said():
+    late = dict.fromkeys(("receipt 1", "ack 1", "receipt 2", "ack 2"), later) | {"manifest": other(expires=NOW + 3 * int(DAY))}
+    draft = Story(late).draft()
+    said = draft.one("invoice")["document"]
+    counts = said["counts"] | {"bytes": said["counts"]["bytes"] - 7}
+    line = said["lines"][0] | {"quantity": counts["bytes"]}
+    flow = said["flows"][0] | {"counts": counts}
+    rest = {"to": "2027-01-17T08:00:00.000Z", "flows": [flow], "counts": counts, "lines": [line], "total": line["amount"]}
+    invoiced(**{"from": "2027-01-15T08:00:01.000Z"} | rest)(draft)
+    assert draft.codes() == {"invoice-period"}, "of no day that was over"
+    invoiced(**{"from": "2027-01-16T00:00:00.000Z"} | rest)(draft)
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert any(f"what transfer {TRANSFER} had come to before the period" in text for text in report.unproven)
+
+
+def later(value: Receipt | Ack) -> Receipt | Ack:
+    """It was signed a day later."""
+    return replace(value, issued=value.issued + int(DAY))
 
 
 def test_where_a_quota_meters_time_and_nowhere_else_no_more_is_billed_than_the_provider_has_counted():
