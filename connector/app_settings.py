@@ -216,7 +216,7 @@ def times(settings: Settings) -> Times:
 
 def keep(settings: Settings) -> Keep:
     retention = settings.retention
-    return Keep(retention.inbox_days * DAY, retention.processes_days * DAY, retention.keys_hours * HOUR)
+    return Keep(retention.inbox_days * DAY, retention.processes_days * DAY, retention.keys_hours * HOUR, retention.parts_days * DAY)
 
 
 def nested(settings: Settings, identity: Identity) -> tuple[Mapping[str, Any], ...]:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from connector.api.middleware import Whole
 from connector.control.compose import ours_to_say
+from connector.control_streams.orders import part_bytes
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
@@ -339,6 +340,7 @@ def pull_view(p: Pull) -> dict[str, Any]:
         "purposes": list(p.purposes),
         "size_bytes": p.size_bytes,
         "received_bytes": p.received_bytes,
+        "part_bytes": part_bytes(p),
         "sha256": p.sha256.hex() if p.sha256 else None,
         "negotiation": p.negotiation,
         "agreement": p.agreement,

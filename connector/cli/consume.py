@@ -243,10 +243,10 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
             show.document(page)
             return 0
         rows = [
-            (p.id, p.stage, p.peer, p.dataset, show.size(p.received_bytes), show.size(p.size_bytes), "; ".join(p.reasons))
+            (p.id, p.stage, p.peer, p.dataset, *map(show.size, (p.received_bytes, p.size_bytes, p.part_bytes)), "; ".join(p.reasons))
             for p in page.items
         ]
-        show.table(("ID", "STAGE", "PEER", "DATASET", "RECEIVED", "SIZE", "REASONS"), rows, "no orders")
+        show.table(("ID", "STAGE", "PEER", "DATASET", "RECEIVED", "SIZE", "PART LEFT", "REASONS"), rows, "no orders")
         return 0
 
     async def work(client: ManagementClient) -> tuple[Pull, AgreementUsage | None]:

@@ -205,7 +205,7 @@ class Edr(Struct, frozen=True):
 
 class Pull(Struct, frozen=True):
     """An order to fetch a dataset, or a `range` of its bytes, into a file. `stage`: negotiate, transfer, download, complete, done, cancel
-    or failed."""
+    or failed. `part_bytes` is what one that failed or was cancelled has left in a part beside its file, None where there is none."""
 
     id: str
     stage: str
@@ -214,6 +214,7 @@ class Pull(Struct, frozen=True):
     out: str
     size_bytes: int | None = None
     received_bytes: int = 0
+    part_bytes: int | None = None
     sha256: str | None = None
     agreement: str | None = None
     negotiation: str | None = None

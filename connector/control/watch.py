@@ -276,15 +276,25 @@ class Keep(Value):
     inbox_seconds: float
     processes_seconds: float
     keys_seconds: float
+    parts_seconds: float
+
+    def parts_before(self, now: float) -> tuple[float, float]:
+        """The instants before which an order has to be over for its part to go (POSIX seconds): of a range, which nobody finds once the
+        key to it is gone, and of all else. No part outlives its order, whose part nobody would know any more."""
+        return now - self.keys_seconds, now - max(self.keys_seconds, min(self.parts_seconds, self.processes_seconds))
 
 
 class Retention:
     """The job. It runs at start and then every hour, by the clock on the wall as far as `steady`, which nobody sets, bears it out
     (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before. `parts` removes those that
-    orders have left before an instant."""
+    orders have left before two instants: of ranges, and of all else."""
 
     def __init__(
-        self, journal: Journal, keep: Keep, steady: Callable[[], float] = since_boot, parts: Callable[[float], Awaitable[int]] | None = None
+        self,
+        journal: Journal,
+        keep: Keep,
+        steady: Callable[[], float] = since_boot,
+        parts: Callable[[float, float], Awaitable[int]] | None = None,
     ) -> None:
         self._journal, self._dating, self._parts = journal, Dating(journal.clock.now, steady), parts
         self.keep = keep
@@ -327,11 +337,12 @@ class Retention:
         return dropped
 
     async def _turn(self) -> None:
+        before = self.keep.parts_before(self._dating.now())
+        if self._parts is not None and (parts := await self._parts(*before)):  # their orders go after them
+            telemetry.log.info("parts removed", parts=parts)
         while any((counts := await self.sweep()).values()):
             telemetry.log.info("retention", **counts)
             await asyncio.sleep(PAUSE_SECONDS)
-        if self._parts is not None and (parts := await self._parts(self._dating.now() - self.keep.keys_seconds)):  # nobody finds them now
-            telemetry.log.info("parts removed", parts=parts)
 
     async def _pause(self) -> None:
         await asyncio.sleep(EVERY_SECONDS)

@@ -63,7 +63,11 @@ class Kept:
         if left is None or left.stage != FAILED:
             return pull
         telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
-        return await self.save(pull, **orders.inherited(left))
+        saved = self.next(pull, **orders.inherited(left))
+        given = replace(left, validator=None, version=left.version + 1)  # it has no part any more
+        changes = self.write(pull, saved)
+        await self._journal.commit(replace(changes, saves=(*changes.saves, given)))
+        return saved
 
     def next(self, pull: Pull, **changed: Any) -> Pull:
         """The next version of an order."""

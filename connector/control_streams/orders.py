@@ -51,6 +51,11 @@ def same(one: Pull, other: Pull) -> bool:
     )
 
 
+def part_bytes(pull: Pull) -> int | None:
+    """How much of the data an order that is over has left in a part beside its file (bytes); None where there is none."""
+    return pull.received_bytes if pull.stage == "failed" and pull.validator is not None else None
+
+
 def brought(pull: Pull) -> tuple[str, ...]:
     """The transfers that have brought something of the part, so that nothing is signed for under two of them."""
     return joined(pull.earlier, (pull.transfer,) if pull.transfer else ())

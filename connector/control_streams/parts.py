@@ -1,7 +1,7 @@
-"""What orders of ranges have left beside the files that they were to make: nobody goes on with it for ever.
+"""What orders have left beside the files that they were to make: nobody goes on with it for ever.
 
-The next order of the same range goes on with the part of one that failed or was cancelled, and pays for none of it again, as long as it is
-known who has left it. Afterwards the part is removed. That of an order of all of the data stays: its operator can read it.
+The next order of the same goes on with the part of one that failed or was cancelled, and pays for none of it again, as long as it is known
+who has left it. Afterwards the part of a range is removed; that of all of the data, or of live data, later: its operator can read it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ class Parts:
     def __init__(self, journal: Journal, forget: Callable[[Pull], Awaitable[None]]) -> None:
         self._journal, self._store, self._forget = journal, journal.store, forget
 
-    async def sweep(self, before: float) -> int:
-        """Remove the parts that orders have left before this instant (POSIX seconds), and no order goes on with. Returns how many."""
+    async def sweep(self, ranges_before: float, before: float) -> int:
+        """Remove the parts that orders of ranges have left before the first instant, and all others before the second (POSIX seconds), with
+        which no order goes on. Returns how many."""
         left, used, removed = list[Pull](), set[str](), 0
         async for pull in self._all():
-            if pull.stage != FAILED or pull.updated >= before:
+            if pull.stage != FAILED or pull.updated >= (before if pull.range is None else ranges_before):
                 if pull.stage != DONE:
                     used.add(pull.part or pull.id)
-            elif pull.range is not None and pull.validator is not None:
+            elif pull.validator is not None:
                 left.append(pull)
         for pull in left:
             if (pull.part or pull.id) not in used and await self._store.idempotent(orders.left_by(pull)) is None:

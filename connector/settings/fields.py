@@ -211,7 +211,12 @@ class RetentionSettings(Value, kw_only=True):
 
     inbox_days: Annotated[float, Says("messages of peers, for the answer to a repeat", 1)] = 30.0
     processes_days: Annotated[float, Says("negotiations, transfers and pulls, after their end, and the dead letters of these", 1)] = 365.0
-    keys_hours: Annotated[float, Says("idempotency keys of the management API and their answers", 1)] = 48.0
+    keys_hours: Annotated[
+        float, Says("idempotency keys of the management API and their answers, and parts of ranges, which orders go on with as long", 1)
+    ] = 48.0
+    parts_days: Annotated[
+        float, Says("parts of whole files and of live data that failed or cancelled orders have left: they can be read by hand", 1)
+    ] = 30.0
 
 
 class LimitsSettings(Value, kw_only=True):

@@ -23,7 +23,7 @@ from tests.contracts.samples import OWN, agreement, edr, fact, idempotent, inbox
 from tests.pair import WAIT_SECONDS, desk, fresh
 from tests.pair import negotiation as with_peer
 
-KEEP = Keep(inbox_seconds=100.0, processes_seconds=1000.0, keys_seconds=10.0)
+KEEP = Keep(inbox_seconds=100.0, processes_seconds=1000.0, keys_seconds=10.0, parts_seconds=50.0)
 N, T = Kind.NEGOTIATION, Kind.TRANSFER
 
 

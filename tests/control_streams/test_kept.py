@@ -3,6 +3,7 @@
 import pytest
 
 from connector.adapters.memory import MemoryStore
+from connector.api.management_shapes import pull_view
 from connector.control.journal import Journal
 from connector.control_streams import orders
 from connector.control_streams.kept import FAILED, Kept
@@ -53,6 +54,23 @@ async def test_only_an_order_that_failed_over_its_download_leaves_a_part(kept: K
         await kept._journal.commit(kept.write(None, before))
         await kept.save(before, stage=FAILED)
         assert (await kept._store.idempotent(orders.left_by(before)) is not None) is left
+
+
+@pytest.mark.asyncio
+async def test_a_part_is_shown_with_its_size_by_the_order_that_left_it_until_another_goes_on_with_it(kept: Kept):
+    first = replace(PULL, validator='"v"', received_bytes=7)
+    await kept._journal.commit(kept.write(None, first))
+    left = await kept.save(first, stage=FAILED)
+    assert [pull_view(each)["part_bytes"] for each in (first, left)] == [None, 7]
+    second = replace(PULL, id="urn:q")
+    await kept._journal.commit(kept.write(None, second))
+    second = await kept.inherit(second)
+    stored = [await kept._store.pull(id) for id in ("urn:p", "urn:q")]
+    assert stored[1] == second
+    assert (second.part, second.validator) == ("urn:p", '"v"')
+    assert [pull_view(each)["part_bytes"] for each in stored if each is not None] == [None, None]
+    third = await kept.save(second, stage=FAILED, received_bytes=9)
+    assert pull_view(third)["part_bytes"] == 9
 
 
 @pytest.mark.asyncio

@@ -1,9 +1,12 @@
-"""Parts of ranges that nobody goes on with any more are removed, and no other."""
+"""Parts that nobody goes on with any more are removed, those of all of the data later, and no other."""
 
+import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from connector.adapters.file_sink import FileSinks
 from connector.adapters.memory import MemoryStore
 from connector.control.journal import Journal
 from connector.control.watch import Keep, Retention
@@ -46,26 +49,48 @@ async def test_a_part_of_a_range_goes_once_no_order_can_go_on_with_it_and_no_oth
     before = set(sinks.kept)
     busy = await sinks.open("/written", "urn:written", overwrite=False)
     parts = Parts(Journal(store, Fixed()), partial(forget, sinks))
-    assert await parts.sweep(NOW - 100) == 1
+    assert await parts.sweep(NOW - 100, LEFT.updated) == 1
     assert before - set(sinks.kept) == {("/left", "urn:left")}
     await busy.close()
-    assert [await parts.sweep(NOW - 100) for _ in range(2)] == [1, 0], "what was written to has its turn, and none has it twice"
+    swept = [await parts.sweep(NOW - 100, LEFT.updated) for _ in range(2)]
+    assert swept == [1, 0], "what was written to has its turn, and none has it twice"
     stored = await store.pull("urn:left")
     assert stored is not None
     assert (stored.validator, stored.updated) == (None, LEFT.updated), "its order is kept no longer for that"
 
 
 @pytest.mark.asyncio
-async def test_they_are_looked_for_at_each_start_as_long_after_as_they_are_found():
-    asked = list[float]()
+async def test_a_part_of_all_of_the_data_stays_longer_and_goes_too_unless_an_order_may_go_on_with_it(tmp_path: Path):
+    store, sinks = MemoryStore(), FileSinks([tmp_path])
+    alone, found, again, lately = (
+        replace(LEFT, id=f"urn:{name}", range=None, out=str(tmp_path / name)) for name in ("alone", "found", "again", "lately")
+    )
+    goes_on = replace(again, id="urn:goes-on", stage="download", part="urn:again")
+    key = Idempotent(orders.left_by(found), b"", b"urn:found", 1.0)
+    await store.commit(Changes(saves=(alone, found, again, goes_on, replace(lately, updated=20.0), key)))
+    for pull in (alone, found, again, lately):
+        sink = await sinks.open(pull.out, pull.id, overwrite=False)
+        await sink.append([b"come"])
+        await sink.close()
+    parts = Parts(Journal(store, Fixed()), partial(forget, sinks))
+    assert await parts.sweep(NOW, LEFT.updated) == 0
+    assert await parts.sweep(NOW, 10.0) == 1
+    left = sorted(os.listdir(tmp_path))
+    assert left == ["again.urn-again.part", "found.urn-found.part", "lately.urn-lately.part"]
 
-    async def removed(before: float) -> int:
-        asked.append(before)
+
+@pytest.mark.asyncio
+async def test_they_are_looked_for_at_each_start_as_long_after_as_they_are_found():
+    asked = list[tuple[float, float]]()
+
+    async def removed(*before: float) -> int:
+        asked.append((before[0], before[1]))
         return 1
 
-    retention = Retention(Journal(MemoryStore(), Fixed()), Keep(1.0, 2.0, 100.0), parts=removed)
-    await retention._turn()
-    assert asked == [NOW - 100.0]
+    for processes, whole in ((900.0, 500.0), (300.0, 300.0), (2.0, 100.0)):  # an order that is not stored any more has no part
+        retention = Retention(Journal(MemoryStore(), Fixed()), Keep(1.0, processes, 100.0, 500.0), parts=removed)
+        await retention._turn()
+        assert asked.pop() == (NOW - 100.0, NOW - whole)
 
 
 @pytest.mark.asyncio
@@ -76,4 +101,4 @@ async def test_a_directory_that_is_not_there_holds_nothing_up():
     async def gone(_pull: Pull) -> None:
         raise SinkFailed("it is not here")
 
-    assert await Parts(Journal(store, Fixed()), gone).sweep(NOW) == 0
+    assert await Parts(Journal(store, Fixed()), gone).sweep(NOW, NOW) == 0
