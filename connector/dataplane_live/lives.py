@@ -27,9 +27,10 @@ from connector.dataplane_accounts.account import same, signs
 from connector.dataplane_live.ending import Ending, Nowhere
 from connector.dataplane_live.finishing import Complete, Finishing, Over
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
+from connector.dataplane_live.found import Found, begun, whose
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.life import this_life
-from connector.dataplane_live.marks import SCARCE, sync, unwritten
+from connector.dataplane_live.marks import SCARCE
 from connector.dataplane_live.mending import broken
 from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest, Rests, dated, withheld_since
 from connector.dataplane_live.resting import Resting, may_rest
@@ -45,7 +46,6 @@ from connector.ports.live import LiveSource, LiveSources, unit_of
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 
-NAME_FILE: Final = "transfer"
 # In the first leaves of data of which not all may leave: what has left of the last one nobody can prove, and it is used up all the same.
 COUNTED_BYTES: Final = 1024
 OVER_MAX: Final = 1024  # that ended last: whoever asked for one a moment before has it opened no more
@@ -86,7 +86,8 @@ class Lives:
         self._stopped: set[str] = set()  # that are suspended, or about to be closed
         self._finals: dict[str, str] = {}  # the states of those that are over, the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
-        self._found: list[tuple[Path, str]] = []  # at the start, of transfers that are not over: nobody has looked at them yet
+        self._found = Found(self._look_at, self._beside_it)
+        self._store: Store | None = None
         self._beside = ThreadPoolExecutor(HASHING, thread_name_prefix="live-hash")  # beside the threads of the sources
 
     @property
@@ -178,6 +179,8 @@ class Lives:
         folder = self._place(transfer)
         self.admit(not folder.exists())
         source = await self._kinds[permit.source["type"]].open(permit.source)
+        # What is paid for leaves a whole leaf at a time, and one that a budget does not pay for not at all: small ones would only be slow.
+        counted = permit.tallies and not any(tally.pricing for tally in permit.tallies)
         try:
             if known is not None:
                 await self._close(transfer, known)
@@ -185,16 +188,16 @@ class Lives:
                 log = await asyncio.to_thread(Growing, folder, self._life)
             else:
                 header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
-                log = await asyncio.to_thread(_begun, folder, self._life, header, transfer)
+                log = await asyncio.to_thread(begun, folder, self._life, header, transfer)
             if log.lost:
                 log.close(durable=False)
                 raise broken()
+            return self._flow(transfer, log, source, permit.stages, COUNTED_BYTES if counted else CHUNK_BYTES)
         except BaseException:
             await source.close()
+            if known is not None:
+                self._found.add(folder, transfer)  # its end was seen to, and whoever has asked may not ask again
             raise
-        # What is paid for leaves a whole leaf at a time, and one that a budget does not pay for not at all: small ones would only be slow.
-        counted = permit.tallies and not any(tally.pricing for tally in permit.tallies)
-        return self._flow(transfer, log, source, permit.stages, COUNTED_BYTES if counted else CHUNK_BYTES)
 
     def _flow(
         self,
@@ -206,9 +209,14 @@ class Lives:
         withheld: float | None = None,
     ) -> Flow:
         folder = self._place(transfer)
+        try:
+            spool = Spool(folder, log.end, SEGMENT_BYTES)
+        except SinkFailed:
+            log.close(durable=False)
+            raise
         flow = Flow(
             log,
-            Spool(folder, log.end, SEGMENT_BYTES),
+            spool,
             source,
             stages,
             partial(self._cut, transfer),
@@ -276,20 +284,17 @@ class Lives:
         """Remove what is left of transfers that are not stored any more; returns how many. And begin to see to the end of those that
         nothing more will come of, whether somebody asks for them or not. At a start, which does not wait for the latter: each log is
         opened, and that waits for the disk."""
+        self._store = store
         removed, over = 0, list[Path]()
         for folder in tuple(self._folder.iterdir()):
-            try:
-                transfer = (folder / NAME_FILE).read_text()
-            except OSError:
-                transfer = ""  # a crash came while it was made: nobody has seen it
+            transfer = whose(folder)
             process = await store.process(Kind.TRANSFER, transfer) if transfer else None
             if process is None:
                 await asyncio.to_thread(rmtree, folder, ignore_errors=True)
                 removed += 1
             else:
-                over.append(folder) if process.final else self._found.append((folder, transfer))
+                over.append(folder) if process.final else self._found.add(folder, transfer)
         self._beside_it(emptied(over), "live transfers over")
-        self._beside_it(self._look_at_found(store), "live transfers found")
         return removed
 
     def _beside_it(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -297,16 +302,13 @@ class Lives:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _look_at_found(self, store: Store) -> None:
-        while self._found:
-            folder, transfer = self._found.pop()
+    async def _look_at(self, folder: Path, transfer: str) -> None:
+        """Have it ended if nothing more will come of it, and nobody else has it open. Raises whatever a disk has made of it."""
+        if (store := self._store) is not None:
             async with self._turn(transfer):
-                try:
-                    process = await store.process(Kind.TRANSFER, transfer)
-                    if process is not None and not process.final and transfer not in self._flows:
-                        await self._take_up(folder, process, await store.metered(transfer))
-                except Exception as error:  # whatever a disk has made of it: the others go on, and it is looked at when somebody asks
-                    telemetry.log.error("live transfer cannot be looked at", transfer=transfer, exc_info=error)
+                process = await store.process(Kind.TRANSFER, transfer)
+                if process is not None and not process.final and transfer not in self._flows:
+                    await self._take_up(folder, process, await store.metered(transfer))
 
     async def _take_up(self, folder: Path, process: Process, stored: Metered | None) -> None:
         """See to the end of a transfer that nothing more will come of: its source has ended, or was left in the middle and cannot go on."""
@@ -332,7 +334,7 @@ class Lives:
 
     async def close(self) -> None:
         """Follow nothing any more, and make all of it outlive the machine."""
-        self._found.clear()
+        self._found.close()
         await self._resting.close()
         while self._tasks:  # what one finds said meanwhile another one does
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -380,17 +382,3 @@ class Lives:
 
     def _place(self, transfer: str) -> Path:
         return self._folder / hashlib.sha256(transfer.encode()).hexdigest()[:32]
-
-
-def _begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:
-    """A new log, which says whose it is also after a loss of power: one that does not is removed. Raises SinkFailed."""
-    log = Growing.begin(folder, life, header)
-    try:
-        (folder / NAME_FILE).write_text(transfer)
-        for path in (folder / NAME_FILE, folder):
-            sync(path)
-    except OSError as error:
-        log.close(durable=False)
-        rmtree(folder, ignore_errors=True)
-        raise unwritten(folder, error) from None
-    return log

@@ -18,9 +18,10 @@ from connector.dataplane_live import finishing, marks, rest, taking
 from connector.dataplane_live import flow as flow_module
 from connector.dataplane_live import lives as lives_module
 from connector.dataplane_live.ending import Ending
+from connector.dataplane_live.found import NAME_FILE
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.life import LIFE_FILE
-from connector.dataplane_live.lives import NAME_FILE, Lives
+from connector.dataplane_live.lives import Lives
 from connector.dataplane_live.mending import BROKEN
 from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, DiskShort, SettingsError, SourceFailed, StoreError, Withdrawn
