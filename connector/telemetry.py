@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from connector import telemetry_metrics as metrics
+from connector.signatures.credentials import CREDENTIAL, PERHAPS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -117,17 +118,7 @@ def count_events(said: Sequence[str]) -> None:
 
 _SECRET_NAMES = frozenset({"authorization", "token", "secret", "password", "key", "credential", "cookie", "set_cookie"})
 _SECRET_ENDINGS = ("_token", "_secret", "_password", "_key", "authorization")
-# What credentials look like wherever they stand: the value after a scheme of `Authorization`, the user of an address, a JSON web token, a
-# private key in PEM form, and a value that is called a token, a secret or a signature in a query, a form, a document or a `repr`.
-# Words begin as in ASCII: a Chinese character is no letter before them.
-_SECRETS = re.compile(
-    r"(?i:(?<=(?a:\b)bearer )|(?<=(?a:\b)basic )|(?<=(?a:\b)dpop )) *[\w.~+/=-]+"
-    r"|(?:(?<=://)|(?<=:/))[^\s/?#]+(?=@)"
-    r"|(?a:\b)eyJ[\w-]{4,}(?:\.[\w-]*)*"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?!-----END).)*"
-    r"""|(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=signature)|(?<=(?a:\b)sig)|(?<=api_key))(?:=|['"]\s*:\s*['"])[^\s&'"]+""",
-    re.DOTALL,
-)
+_SECRETS = re.compile(f"{PERHAPS}|{CREDENTIAL}")
 HIDDEN = "***"
 DEPTH_MAX = 5  # of documents inside a field; below, they are text
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

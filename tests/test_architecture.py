@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": {"errors", "records"} | PURE,
     "settings": {"errors", "values"},
     "vocabulary": {"errors"} | PURE,
-    "telemetry": {"errors"},
+    "telemetry": {"errors", "signatures.credentials"},
     "lanes": {"merkle", "telemetry"},
     "lasting": {"telemetry"},
     "control": {"dataplane.edr"} | INWARD,  # a transfer that starts hands out an access token

@@ -17,7 +17,7 @@ from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, TellsSecret, WireError
-from connector.evidence.secrecy import tells_secret
+from connector.evidence.secrecy import secrets_in, tells_secret
 from connector.ports import Participant
 from connector.records import Agreement, Dataset, Evidence, Offer, Outbound, Pull
 
@@ -131,13 +131,19 @@ class Released(Reasoned):
 
 
 class Performance(Body):
-    """POST /v1/agreements/{id}/performances."""
+    """POST /v1/agreements/{id}/performances. Raises TellsSecret for what no record may have."""
 
     duty: str
     action: str | None = None
     at: str | None = None
     by: str | None = None
     amounts: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        said = {"action": self.action, "by": self.by, "amounts": self.amounts}
+        if (found := next(secrets_in(said), None)) is not None:
+            text = "this looks like a token or a key, and what is recorded of an act is evidence for good; say it without that"
+            raise TellsSecret(text, pointer="/amounts" if found[0].startswith("/amounts") else found[0])
 
 
 class Transfer(Body):

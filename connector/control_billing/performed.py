@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -18,6 +19,7 @@ from connector.odrl.vocabulary import compact
 from connector.values import replace
 
 ANY_ACTION = "odrl:use"  # of a duty that names none
+ID = re.compile(r"(?!(?:mailto|tel|sms|acct):)[A-Za-z][A-Za-z0-9+.-]*:[^\s@]+")  # an IRI that is no address of a person
 DUTY_CHARACTERS = 200  # of what was taken for a duty, in a refusal
 
 
@@ -41,6 +43,10 @@ def performance(
     if not (performs(policy, found, event) if paid is None else paid):
         asks = ", ".join(f"`{compact(name)}`" for name in actions)
         raise InvalidRequest(f"that is not what the duty asks for: {asks}, with the amounts and by whom it says", pointer="/action")
+    if not found.assignees and not ID.fullmatch(by):
+        raise InvalidRequest("`by` is no id, such as `did:web:...`: names and addresses of people do not go on record", pointer="/by")
+    if not all(ID.fullmatch(part) for key in amounts for part in key.split(" ", 1)):
+        raise InvalidRequest("an amount is not named by the IRI of its operand, with that of its unit behind a space", pointer="/amounts")
     return act
 
 

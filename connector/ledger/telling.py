@@ -131,7 +131,7 @@ def agreement_member(agreement: Agreement) -> dict[str, Any]:
         "closed": agreement.closed,
         "closedBy": agreement.closed_by,
         "reason": None if agreement.closed_by == "us" and tells_secret(agreement.reason) else agreement.reason or None,
-        "performed": [dict(act) for act in agreement.performed],
+        "performed": [dict(act) for act in agreement.performed if not tells_secret(act)],
     }
 
 

@@ -46,6 +46,18 @@ def test_a_reason_that_looks_like_a_token_is_refused_and_not_repeated(shape: typ
         assert secret not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "pointer"), [({"by": "SECRET"}, "/by"), ({"action": "SECRET"}, "/action"), ({"amounts": {"SECRET": "1"}}, "/amounts")]
+)
+def test_an_act_that_names_a_token_is_refused_and_not_repeated(said: dict[str, Any], pointer: str):
+    secret = "Bearer 0123456789abcdef"
+    body = orjson.dumps({"duty": "/obligation/0"} | said).replace(b"SECRET", secret.encode())
+    with pytest.raises(TellsSecret, match="say it without that") as refused:
+        shapes.decode(body, shapes.Performance)
+    assert (refused.value.pointer, answer_to(refused.value)) == (pointer, (422, "tells-secret"))
+    assert secret not in str(refused.value)
+
+
 def test_a_body_is_read_with_its_defaults():
     read = shapes.decode(b'{"peer":"hospital","dataset":"urn:d"}', shapes.Negotiate)
     assert (read.peer, read.dataset, read.offer, read.policy, read.purposes, read.accept) == (

@@ -116,6 +116,11 @@ async def test_a_subscription_that_comes_first_is_paid_by_what_it_comes_to(two: 
     for amounts in ({}, {euro: "9.98"}, {euro.replace("EUR", "USD"): "9.99"}):
         answer = await two.provider.manage("POST", f"/agreements/{agreement}/performances", {"duty": duty, "amounts": amounts})
         assert (answer.status, answer.json["pointer"]) == (400, "/action")
+    for who in ("Jane Roe", "mailto:jane.roe@hospital.example", "tel:+41791234567"):  # anybody may pay, and stays on record for good
+        for body, pointer in (({"by": who, "amounts": {euro: "9.99"}}, "/by"), ({"amounts": {euro: "9.99", who: "1"}}, "/amounts")):
+            answer = await two.provider.manage("POST", f"/agreements/{agreement}/performances", {"duty": duty} | body)
+            assert (answer.status, answer.json["pointer"]) == (400, pointer)
+            assert who.encode() not in answer.body
     await two.provider.asked("POST", f"/agreements/{agreement}/performances", {"duty": duty, "amounts": {euro: "9.99"}}, status=201)
     begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
     await two.consumer.state(T, begun["pid"], "STARTED")

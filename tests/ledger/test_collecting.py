@@ -197,6 +197,25 @@ async def test_an_own_reason_on_record_that_looks_like_a_token_is_kept_back_and_
 
 
 @pytest.mark.asyncio
+async def test_an_act_on_record_that_names_a_token_is_kept_back():
+    """It was recorded before such acts were refused."""
+    act: dict[str, Any] = {"duty": "/obligation/0", "action": "odrl:compensate", "at": 2.0, "by": "Bearer 0123456789abcdef", "amounts": {}}
+    async with Site(OWN) as site:
+        other = act | {"by": PEER}
+        facts = [
+            Evidence("duty-performed", Kind.NEGOTIATION, NEGOTIATION, PEER, None, 2.0, detail={"agreement": ID} | each)
+            for each in (act, other)
+        ]
+        saved = replace(AGREEMENT, performed=(act, other))
+        assert isinstance(await site.journal.commit(Changes(saves=(saved,), evidence=tuple(facts))), tuple)
+        data = await export(site)
+        report = verify(data)
+        assert report.sound, report.findings
+        assert act["by"].encode() not in data
+        assert any("duties performed" in text for text in report.unproven)
+
+
+@pytest.mark.asyncio
 async def test_facts_of_a_log_that_is_closed_are_proven_in_that_log():
     async with Site(OWN) as site:
         await agreed(site)

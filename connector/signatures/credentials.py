@@ -1,0 +1,40 @@
+"""What a credential looks like wherever it stands in a text: one rule for logs, which hide it, and for evidence, which has none. Pure.
+
+Each pattern matches the secret and not what stands before it. A text in evidence that has one is refused, or accuses who gave it, so
+`CREDENTIAL` is nothing that a sentence for people may have. Where a word too many is hidden nobody is harmed, so logs hide `PERHAPS` too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Words begin as in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one.
+_B: Final = r"(?a:\b)"
+_SIGN: Final = "[A-Za-z0-9._~+/=-]"
+_CALLED: Final = "(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=api_key))"
+_HEADER: Final = "|".join(rf"(?<=authorization{by}{scheme}\s)" for by in (":", r":\s", "=") for scheme in ("bearer", "basic", "dpop"))
+_IS: Final = r"""(?:=|['"]\s*:\s*['"])"""
+
+KEY: Final = "-----BEGIN [A-Z ]*PRIVATE KEY-----"  # in PEM form
+CREDENTIAL: Final = "|".join(
+    (
+        rf"{_B}eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]*",  # a JSON web token
+        # What follows `Bearer` if no word of a language looks so: by a digit, a capital behind a small letter, a sign or a dot in it, or
+        # 20 characters. Where it is all that a text has, or quotes, or is said to be a header, it need not look like anything.
+        rf"(?i:(?<={_B}bearer\s)|(?<={_B}dpop\s))\s*(?={_SIGN}*(?:[0-9_~+=]|[a-z][A-Z]|\.[A-Za-z])|{_SIGN}{{20}}){_SIGN}{{8,}}",
+        rf"(?i:(?<=\Abearer\s)|(?<=['\"`]bearer\s))\s*{_SIGN}{{8,}}(?=\Z|['\"`])",
+        rf"(?i:{_HEADER})\s*[^\s*]{{4,}}",
+        rf"(?i:(?<={_B}basic\s))\s*(?=[A-Za-z0-9+/]*[a-z][A-Z0-9])[A-Za-z0-9+/]{{8,}}={{0,2}}(?![\w.-])",
+        r"(?<=://)[^\s/?#:@]*:[^\s/?#]+(?=@)",  # name and password in an address
+        rf"{_CALLED}{_IS}[^\s&'\"*]{{4,}}",  # in a query, a form, a document or a `repr`
+    )
+)
+PERHAPS: Final = "|".join(
+    (
+        rf"(?i:(?<={_B}bearer\s)|(?<={_B}basic\s)|(?<={_B}dpop\s))\s*[\w.~+/=-]+",
+        r"(?:(?<=://)|(?<=:/))[^\s/?#]+(?=@)",
+        rf"{_B}eyJ[\w-]{{4,}}(?:\.[\w-]*)*",
+        rf"{KEY}(?:(?!-----END)[\s\S])*",
+        rf"(?:{_CALLED}|(?i:(?<=signature)|(?<={_B}sig))){_IS}[^\s&'\"]+",
+    )
+)

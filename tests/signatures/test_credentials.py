@@ -1,0 +1,48 @@
+"""One rule of what a credential looks like: what no evidence may have is hidden in every log, and what people write is neither."""
+
+import io
+import json
+
+import pytest
+
+from connector import telemetry
+from connector.evidence.secrecy import tells_secret
+
+CREDENTIALS = [
+    "Bearer opensesame",
+    "the header was `Bearer opensesame`",
+    "we sent Authorization: Bearer opensesame to them",
+    "authorization:basic opensesame",
+    "we gave BEARER 0123456789abcdef",
+    "DPoP 0123456789abcdef",
+    "Basic dXNlcjpvcGVuc2VzYW1l",
+    "see https://user:opensesame@store.example/a",
+    "https://store.example/a?access_token=opensesame",
+    "client_secret=opensesame",
+    'it answered {"password": "opensesame"}',
+    "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmVk",
+]
+SENTENCES = [
+    "the bearer of bad news",
+    "the card's bearer requested its deletion. Bearer authentication, and Bearer certificates, go on",
+    "basic ICD-10-GM codes, and basic HbA1c and SpO2measurements, are all there is",
+    "no token, no password: none is needed; the secret is out, and authorization: pending",
+    "see https://store.example/a@b?x=1, and write to did:web:h.example#1",
+    "该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a",
+]
+
+
+@pytest.mark.parametrize("text", CREDENTIALS)
+def test_a_credential_is_told_in_evidence_and_hidden_in_logs(text: str):
+    assert tells_secret({"deep": [text]})
+    out, log = io.StringIO(), telemetry.Log()
+    log.configure("info", "json", out)
+    log.info("x", text=text)
+    said = json.loads(out.getvalue())["text"]
+    assert telemetry.HIDDEN in said
+    assert not tells_secret(said), "nothing is left of it"
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_a_sentence_for_people_is_no_credential(text: str):
+    assert not tells_secret(text)
