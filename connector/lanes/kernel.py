@@ -23,6 +23,9 @@ BLOCK_BYTES: Final = 64
 WORDS: Final = 16  # of a block
 ROUNDS: Final = 64
 WORD_BITS: Final = 32
+WORD_BYTES: Final = 4
+TERNARY: Final = "@llvm.x86.avx512.pternlog.d.512"
+SHUFFLE: Final = {8: "@llvm.x86.avx2.pshuf.b", 16: "@llvm.x86.avx512.pshuf.b.512"}  # of bytes, within 128 bits
 QUARTER: Final = 4  # words in 128 bits, within which a register is shuffled for little
 
 
@@ -48,7 +51,10 @@ MASK: Final = (1 << WORD_BITS) - 1
 # The first 32 bits of the fractions of the cube roots of the first 64 primes (4.2.2), and of the square roots of the first 8 (5.3.3).
 K: Final = tuple(_cube_root(prime << 3 * WORD_BITS) & MASK for prime in _primes(ROUNDS))
 BEGIN: Final = tuple(isqrt(prime << 2 * WORD_BITS) & MASK for prime in _primes(8))
-TABLE: Final = (*K, 0x0000FF00, 0x00FF0000)  # and the two bytes in the middle of a word
+TURNED: Final = (0x00010203, 0x04050607, 0x08090A0B, 0x0C0D0E0F)  # which byte stands where, in 128 bits whose words are turned round
+TABLE: Final = (*K, *TURNED)
+WIDE: Final = 16  # lanes of 512 bits, where any function of three bits is one instruction
+MAJORITY: Final = 0b11101000  # by the three bits as a number
 
 
 class _Text:
@@ -87,6 +93,28 @@ class _Text:
             parts.append(self.binary("lshr", word, self.all_of(shifted)))
         return self.binary("xor", *parts)
 
+    def majority(self, one: str, two: str, three: str) -> str:
+        """The third function of 4.1.2. LLVM takes three instructions for it, or four, and hashing is as fast as instructions are few."""
+        if self.lanes == WIDE:
+            words = ", ".join(f"{self.vector} {each}" for each in (one, two, three))
+            return self.let(f"call {self.vector} {TERNARY}({words}, i32 {MAJORITY})")
+        differ = self.binary("and", self.binary("xor", one, two), self.binary("xor", two, three))  # the second is the first of before
+        return self.binary("xor", two, differ)
+
+    def turned_round(self, word: str, order: str) -> str:
+        """The bytes of each word in the other order."""
+        bytes_ = f"<{self.lanes * WORD_BYTES} x i8>"
+        given = self.let(f"bitcast {self.vector} {word} to {bytes_}")
+        turned = self.let(f"call {bytes_} {SHUFFLE[self.lanes]}({bytes_} {given}, {bytes_} {order})")
+        return self.let(f"bitcast {bytes_} {turned} to {self.vector}")
+
+    def order(self) -> str:
+        """What `turned_round` goes by, out of the table: a constant of the code's own would be a reference."""
+        quarter = self.let(f"load <{QUARTER} x i32>, ptr {self.let(f'getelementptr i32, ptr %table, i64 {ROUNDS}')}, align 4")
+        mask = ", ".join(f"i32 {place % QUARTER}" for place in range(self.lanes))
+        words = self.let(f"shufflevector <{QUARTER} x i32> {quarter}, <{QUARTER} x i32> poison, <{self.lanes} x i32> <{mask}>")
+        return self.let(f"bitcast {self.vector} {words} to <{self.lanes * WORD_BYTES} x i8>")
+
     def constant(self, place: int) -> str:
         """A word of the table in each lane."""
         return self.everywhere(self.let(f"load i32, ptr {self.let(f'getelementptr i32, ptr %table, i64 {place}')}, align 4"))
@@ -105,6 +133,10 @@ def text(lanes: int) -> str:
     of = _Text(lanes)
     vector = of.vector
     of.say(f"declare {vector} @llvm.fshl.v{lanes}i32({vector}, {vector}, {vector})")
+    bytes_ = f"<{lanes * WORD_BYTES} x i8>"
+    of.say(f"declare {bytes_} {SHUFFLE[lanes]}({bytes_}, {bytes_})")
+    if lanes == WIDE:
+        of.say(f"declare {vector} {TERNARY}({vector}, {vector}, {vector}, i32)")
     of.say(f"define void @{NAME}(ptr %state, ptr noalias %table, ptr noalias %from, ptr noalias %blocks, ptr noalias %most) nounwind {{")
     of.say("entry: br label %part")
     of.say("part:")
@@ -150,8 +182,7 @@ def _compress(of: _Text, bases: Sequence[str], counts: str, state: Sequence[str]
             words.append(of.binary("add", words[t - 16], *more))
         chosen = of.binary("xor", g, of.binary("and", e, of.binary("xor", f, g)))
         one = of.binary("add", h, words[t], of.constant(t), of.mixed(e, 6, 11, 25), chosen)
-        most = of.binary("or", of.binary("and", a, b), of.binary("and", c, of.binary("or", a, b)))
-        two = of.binary("add", of.mixed(a, 2, 13, 22), most)
+        two = of.binary("add", of.mixed(a, 2, 13, 22), of.majority(a, b, c))
         a, b, c, d, e, f, g, h = of.binary("add", one, two), a, b, c, of.binary("add", d, one), e, f, g
     for n, (before, after) in enumerate(zip(state, (a, b, c, d, e, f, g, h), strict=True)):
         of.say(f"%t{n} = select <{of.lanes} x i1> {has}, {of.vector} {of.binary('add', before, after)}, {of.vector} {before}")
@@ -159,7 +190,7 @@ def _compress(of: _Text, bases: Sequence[str], counts: str, state: Sequence[str]
 
 def _words(of: _Text, blocks: Sequence[str]) -> list[str]:
     """The words of these blocks: word i of all of them in register i, read as big-endian."""
-    inner, outer = of.constant(ROUNDS), of.constant(ROUNDS + 1)
+    order = of.order()
     words: list[str] = []
     for first in range(0, WORDS, of.lanes):
         rows = []
@@ -167,14 +198,7 @@ def _words(of: _Text, blocks: Sequence[str]) -> list[str]:
             place = of.let(f"getelementptr i32, ptr {block}, i64 {first}")
             rows.append(of.let(f"load {of.vector}, ptr {place}, align 1"))
         words += _turned(of, rows)
-    return [_turned_round(of, word, inner, outer) for word in words]
-
-
-def _turned_round(of: _Text, word: str, second: str, third: str) -> str:
-    """The bytes of a word in the other order. Rotations by whole bytes would be shuffles for some processors, and these need constants."""
-    up, down = (of.binary(how, word, of.all_of(8)) for how in ("shl", "lshr"))
-    far = (of.binary(how, word, of.all_of(24)) for how in ("shl", "lshr"))
-    return of.binary("or", of.binary("and", up, third), of.binary("and", down, second), *far)
+    return [of.turned_round(word, order) for word in words]
 
 
 def _turned(of: _Text, rows: Sequence[str]) -> list[str]:
