@@ -28,6 +28,7 @@ from connector.records import (
     Expect,
     Idempotent,
     Inbox,
+    Listed,
     Offer,
     Open,
     Outbound,
@@ -247,6 +248,14 @@ class MemoryStore(MemoryLedger):
         found = [copied(row) for row in rows[: _checked(limit) + 1]]
         return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
 
+    async def listed_dataset(self, id: str) -> Listed | None:
+        dataset = await self.dataset(id)
+        return None if dataset is None else _listed(dataset)
+
+    async def listed_datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Listed]:
+        page = await self.datasets(after=after, before=before, limit=limit)
+        return Page(tuple(map(_listed, page.items)), page.next, page.previous)
+
     async def edr(self, transfer: str) -> Edr | None:
         return _copy(self._open().edr.get(transfer))
 
@@ -305,6 +314,11 @@ class MemoryStore(MemoryLedger):
 
 def _copy(record: T | None) -> T | None:
     return None if record is None else copied(record)
+
+
+def _listed(dataset: Dataset) -> Listed:
+    terms = hash(orjson.dumps([[offer.id, offer.policy] for offer in dataset.offers]))
+    return Listed(dataset.id, dataset.document, terms, lambda: dataset)
 
 
 def _checked(limit: int) -> int:

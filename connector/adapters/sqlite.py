@@ -35,6 +35,7 @@ from connector.adapters.sqlite_rows import (
     edr_of,
     idempotent_of,
     inbox_of,
+    listed_of,
     outbound_of,
     process_of,
     pull_of,
@@ -61,6 +62,7 @@ from connector.records import (
     Expect,
     Idempotent,
     Inbox,
+    Listed,
     Offer,
     Open,
     Outbound,
@@ -78,6 +80,7 @@ OFFERS_MAX, OFFERS_BYTES_MAX = 2_000, 4 << 20  # that are not read again, by the
 SWEEP_PIECE = 50  # rows that retention removes in one write, so that the loop is never held up for long
 
 T = TypeVar("T")
+D = TypeVar("D", Dataset, Listed)
 
 
 AGREEMENTS = Listing(SELECT_AGREEMENT, "agreement", ("created", "id"))
@@ -209,11 +212,14 @@ class SqliteStore(LedgerReads):
         return offer
 
     async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
-        forward = before is None
-        edges = [(f"id {sign} ?", (id,)) for sign, id in ((">", after), ("<", before)) if id is not None]
-        walk = Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
-        found, behind = await self._in_pieces(partial(walk.run, dataset_of, lambda dataset: (dataset.id,)))
-        return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
+        return await self._datasets(dataset_of, after, before, limit)
+
+    async def listed_dataset(self, id: str) -> Listed | None:
+        row = self._at_hand(READ_DATASET, id)
+        return listed_of(row) if row else None
+
+    async def listed_datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Listed]:
+        return await self._datasets(listed_of, after, before, limit)
 
     async def edr(self, transfer: str) -> Edr | None:
         row = self._row(READ_EDR, transfer)
@@ -339,6 +345,13 @@ class SqliteStore(LedgerReads):
         walk = Walk(rows, self._number, wanted, edges, forward, _checked(limit))
         found, behind = await self._in_pieces(partial(walk.run, make, key))
         return paged(found, limit, forward=forward, behind=behind, cursor=lambda item, onward: str(Cursor(onward, *key(item))))
+
+    async def _datasets(self, make: Callable[[Row], D], after: str | None, before: str | None, limit: int) -> Page[D]:
+        forward = before is None
+        edges = [(f"id {sign} ?", (id,)) for sign, id in ((">", after), ("<", before)) if id is not None]
+        walk = Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
+        found, behind = await self._in_pieces(partial(walk.run, make, lambda dataset: (dataset.id,)))
+        return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
 
     async def _in_pieces(self, query: Callable[[sqlite3.Connection], Pieces[T]]) -> T:
         """Run a query that takes long in pieces, between which others have their turn."""

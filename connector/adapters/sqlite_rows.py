@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import orjson
 from connector.adapters_stores.sqlite_ledger import KINDS, LEDGER_DELETES, LEDGER_INSTEAD, LEDGER_SAVES, LEDGER_VERSIONS, MOVES, ROLES
 from connector.adapters_stores.sqlite_statements import NULL, Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
 from connector.dsp.exchange import Process
-from connector.records import Agreement, Dataset, Edr, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
+from connector.records import Agreement, Dataset, Edr, Idempotent, Inbox, Listed, Offer, Outbound, Pull, Reservation, Usage
 
 CLOSED = frozenset({"done", "failed"})  # the stages of a pull from which nothing follows
 
@@ -212,6 +213,11 @@ def dataset_of(row: Row) -> Dataset:
     offers = tuple(Offer(id, dataset, *more) for id, *more in rest["offers"])  # rows of before have fewer members
     size_bytes, sha256 = rest["size_bytes"], bytes_of(rest["sha256"])
     return Dataset(dataset, document, rest["source"], offers, size_bytes, sha256, version, rest["updated"], rest.get("binding"))
+
+
+def listed_of(row: Row) -> Listed:
+    _, dataset, document, _, blob = row
+    return Listed(dataset, document, hash(blob), partial(dataset_of, row))
 
 
 def _save_edr(number: int, e: Edr) -> list[Statement]:

@@ -9,10 +9,12 @@ goes with it sealed: nobody reads an id out of it, and nobody can make one up.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 from urllib.parse import quote, urljoin
 
@@ -31,7 +33,7 @@ from connector.dsp.schemas import Schemas
 from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused, WireError
 from connector.origins import origin
 from connector.ports import Caller, Clock, Expander, Identity, Participant, Peer, Reply
-from connector.records import Dataset
+from connector.records import Dataset, Listed
 from connector.values import Value
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
@@ -57,6 +59,14 @@ class CatalogPage(Value):
     previous: str | None
 
 
+class Judged(Value):
+    """The ids of the offers of a dataset that somebody does not see, from `since` on and before `until` (POSIX seconds)."""
+
+    hidden: frozenset[str]
+    since: float
+    until: float
+
+
 class Catalog:
     """Our own catalog. `service` is our data service, `nested` are stubs of catalogs that are served elsewhere."""
 
@@ -71,7 +81,7 @@ class Catalog:
         self._service = service
         self.nested = tuple(nested)
         self._places = _Places()
-        self._seen: OrderedDict[tuple[str, int, float, tuple[str, bytes]], tuple[frozenset[str], float | None]] = OrderedDict()
+        self._judged: OrderedDict[tuple[str, int, tuple[str, bytes]], Judged] = OrderedDict()
 
     async def page(
         self, caller: Caller, *, after: str | None, before: str | None, limit: int, filters: Sequence[Mapping[str, Any]] = ()
@@ -88,9 +98,9 @@ class Catalog:
         at, edge, read = self._places.read(cursor), None, 0
         seen_by, now = _seen_by(caller), self._clock.now()
         while edge is None:
-            rows = await self._store.datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
+            rows = await self._store.listed_datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
             for dataset in reversed(rows.items) if backwards else rows.items:
-                document = self._view(dataset, caller, seen_by, now)
+                document = await self._view(dataset, caller, seen_by, now)
                 if document is not None and _matches(document, filters):
                     if len(shown) == limit:
                         edge = shown[-1][0]  # this one begins the next page
@@ -116,22 +126,24 @@ class Catalog:
 
     async def dataset(self, caller: Caller, id: str) -> bytes:
         """The root form of one dataset. Raises NotFound if it does not stand in the caller's catalog."""
-        dataset = await self._store.dataset(id)
-        document = self._view(dataset, caller, _seen_by(caller), self._clock.now()) if dataset else None
+        dataset = await self._store.listed_dataset(id)
+        document = await self._view(dataset, caller, _seen_by(caller), self._clock.now()) if dataset else None
         if document is None:
             raise NotFound(f"dataset `{id}` is not in your catalog")
         return dcat.root_dataset(document)
 
-    def _view(self, dataset: Dataset, caller: Caller, seen_by: tuple[str, bytes], now: float) -> bytes | None:
+    async def _view(self, dataset: Listed, caller: Caller, seen_by: tuple[str, bytes], now: float) -> bytes | None:
         """The dataset as this caller (`_seen_by`) sees it, or None. An offer that is certainly denied is absent, without a word."""
-        # A dataset that was withdrawn and published again begins at version 1 again: the instant tells the two apart.
-        key = (dataset.id, dataset.version, dataset.updated, seen_by)
-        known = self._seen.get(key)
-        if known is None or (known[1] is not None and known[1] <= now):
-            known = self._seen[key] = self.hidden(dataset, caller, now)
-            if len(self._seen) > REMEMBERED_MAX:
-                self._seen.popitem(last=False)
-        return dataset.document if not known[0] else dcat.without_offers(dataset.document, known[0])
+        # A dataset that was withdrawn and published again begins at version 1 again: its terms tell the two apart.
+        key = (dataset.id, dataset.terms, seen_by)
+        judged = self._judged.get(key)
+        if judged is None or not judged.since <= now < judged.until:  # before `since`: the clock was set back
+            hidden, until = self.hidden(dataset.read(), caller, now)
+            judged = self._judged[key] = Judged(hidden, now, inf if until is None else until)
+            if len(self._judged) > REMEMBERED_MAX:
+                self._judged.popitem(last=False)
+            await asyncio.sleep(0)  # a page of terms that nobody has read takes long, and others wait
+        return dataset.document if not judged.hidden else dcat.without_offers(dataset.document, judged.hidden)
 
     def hidden(self, dataset: Dataset, caller: Caller, now: float) -> tuple[frozenset[str], float | None]:
         """The ids of the offers that this caller does not see at that instant (POSIX seconds), and until when that is so, None for good. A

@@ -23,6 +23,7 @@ from connector.records import (
     Evidence,
     Idempotent,
     Inbox,
+    Listed,
     Offer,
     Open,
     Outbound,
@@ -174,6 +175,10 @@ class Store(LedgerStore, Protocol):
     async def offer(self, id: str) -> Offer | None: ...
     async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
         """In order of id. `after` and `before` are ids (exclusive); with `before` the page ends just before it."""
+
+    async def listed_dataset(self, id: str) -> Listed | None: ...
+    async def listed_datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Listed]:
+        """As `datasets`, for who may have no need of their terms."""
 
     async def edr(self, transfer: str) -> Edr | None: ...
     async def pull(self, id: str) -> Pull | None: ...

@@ -42,6 +42,16 @@ class Dataset(Value):
         return str(self.source.get("media_type", ""))
 
 
+class Listed(Value):
+    """A dataset as catalogs carry it (`document`), with what stands beside that unread: `read` makes the whole of it. `terms` is a hash
+    with a key of this process: while it is the same for an id, so are the offers."""
+
+    id: str
+    document: bytes
+    terms: int
+    read: Callable[[], Dataset]
+
+
 class Offer(Value):
     """An offer of exactly one dataset. `policy` is the ODRL document, without target; `manual` leaves each request to
     an operator.

@@ -11,6 +11,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import InvalidRequest
 from connector.ports import Store
 from connector.records import Changes, Conflict, Cursor, Open, Page
+from connector.values import replace
 from tests.contracts.samples import (
     OTHER_PEER,
     PEER,
@@ -123,6 +124,31 @@ class StoreLists:
         assert [row.id for row in between.items] == ["b", "c"]
         beyond = await store.datasets(after="x", before=None, limit=5)
         assert beyond == Page(())
+
+    async def test_a_dataset_is_listed_as_it_is_published(self, stores: Any):
+        store: Store = stores.open()
+        rows = tuple(dataset(id) for id in "abcde")
+        await store.commit(Changes(saves=rows))
+        for ends in ({"after": None, "before": None}, {"after": "a", "before": None}, {"after": None, "before": "d"}):
+            whole, listed = await store.datasets(**ends, limit=3), await store.listed_datasets(**ends, limit=3)
+            assert (listed.previous, listed.next) == (whole.previous, whole.next)
+            assert tuple(each.read() for each in listed.items) == whole.items
+            assert [(each.id, each.document) for each in listed.items] == [(each.id, each.document) for each in whole.items]
+            for each in listed.items:
+                alone = await store.listed_dataset(each.id)
+                assert (alone.id, alone.document, alone.terms, alone.read()) == (each.id, each.document, each.terms, each.read())
+        assert await store.listed_dataset("f") is None
+
+    async def test_what_is_listed_tells_other_terms_apart_whatever_else_is_the_same(self, stores: Any):
+        store: Store = stores.open()
+        first = dataset(offers=("o",))
+        second = replace(first, offers=(replace(first.offers[0], policy={"permission": [{"action": "read"}]}),))
+        terms = []
+        for each in (first, second, first):
+            await store.commit(Changes(saves=(each,)))
+            terms.append((await store.listed_datasets(after=None, before=None, limit=5)).items[0].terms)
+            assert (await store.listed_dataset(first.id)).terms == terms[-1]
+        assert terms[0] == terms[2] != terms[1]
 
     async def test_an_empty_list_is_one_empty_page(self, stores: Any):
         store: Store = stores.open()

@@ -1,3 +1,4 @@
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ from connector.dsp.answers import MENDED
 from connector.dsp.messages import CONTEXT
 from connector.errors import InvalidRequest, NotFound, PeerFailed
 from connector.ports import Caller, Participant
-from connector.records import Changes, Dataset
+from connector.records import Changes, Dataset, Listed, Page
 from connector.settings.fields import CatalogSettings, LimitsSettings
+from connector.values import replace
 from tests.contracts.identity_contract import SetClock
 from tests.pair import OPEN, SCHEMAS, Answer, Desk, dataset_record, desk, only_for, pair, purpose_policy, quoted, until_policy
 
@@ -187,6 +189,69 @@ async def test_an_offer_disappears_at_the_instant_at_which_it_ends():
     for seconds, shown in ((0, 1), (59, 1), (61, 0)):
         clock.at = SetClock.at + seconds
         assert len(ids_of(await ours.page(caller(), after=None, before=None, limit=5))) == shown
+
+
+@pytest.mark.asyncio
+async def test_an_offer_that_has_yet_to_begin_is_hidden_again_when_the_clock_is_set_back():
+    clock, store = SetClock(), MemoryStore()
+    begins = {
+        "leftOperand": "odrl:dateTime",
+        "operator": "gteq",
+        "rightOperand": {"@value": "2027-01-15T08:01:00Z", "@type": "xsd:dateTime"},
+    }
+    await put(store, "urn:d:a", {"@type": "Offer", "permission": [{"action": "use", "constraint": [begins]}]})
+    ours = catalog(store, clock)
+    for seconds, shown in ((61, 1), (0, 0), (61, 1)):
+        clock.at = SetClock.at + seconds
+        assert len(ids_of(await ours.page(caller(), after=None, before=None, limit=5))) == shown
+
+
+class Unread(MemoryStore):
+    """Says whose terms were read of what it lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    async def listed_datasets(self, **ends: Any) -> Page[Listed]:
+        def noted(each: Listed) -> Listed:
+            return replace(each, read=lambda: (self.read.append(each.id), each.read())[1])
+
+        page = await super().listed_datasets(**ends)
+        return replace(page, items=tuple(noted(each) for each in page.items))
+
+
+@pytest.mark.asyncio
+async def test_a_page_reads_the_terms_that_are_new_to_who_asks_and_no_others():
+    store = Unread()
+    for id in IDS[:3]:
+        await put(store, id, only_for(BIO))
+    ours = catalog(store)
+    for id, read, seen in ((BIO, IDS[:3], IDS[:3]), (BIO, [], IDS[:3]), (OTHER, IDS[:3], []), (OTHER, [], [])):
+        store.read.clear()
+        assert ids_of(await ours.page(caller(id), after=None, before=None, limit=5)) == seen
+        assert store.read == read
+    await put(store, IDS[1], only_for(OTHER))
+    assert ids_of(await ours.page(caller(), after=None, before=None, limit=5)) == [IDS[0], IDS[2]]
+    assert store.read == IDS[1:2]
+
+
+@pytest.mark.asyncio
+async def test_others_have_their_turn_while_terms_are_read_that_nobody_has_read():
+    store, turns = MemoryStore(), 0
+    for number in range(50):
+        await put(store, f"urn:d:{number}", until_policy(f"{2040 + number}-01-01Z"))
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await catalog(store).page(caller(), after=None, before=None, limit=50)
+    beside.cancel()
+    assert turns > 40
 
 
 @pytest.mark.asyncio
