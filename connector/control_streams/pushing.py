@@ -48,6 +48,7 @@ class Pushing:
     def __init__(self, journal: Journal, operations: Operations, push: Push) -> None:
         self._journal, self._operations, self._push = journal, operations, push
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()  # transfers that go on, as was committed while their push ran: it may be ending by what was before
         self._closed = False
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
@@ -74,11 +75,24 @@ class Pushing:
     def _look(self, process: Process) -> None:
         running = self._tasks.get(process.pid)
         if process.meant != State.STARTED:
+            self._again.discard(process.pid)
             if running is not None and process.final:
                 running.cancel()
-        elif process.state == State.STARTED and running is None and not self._closed:
-            task = self._tasks[process.pid] = asyncio.create_task(self._run(process.pid), name=f"push {process.pid}")
-            task.add_done_callback(lambda _done: self._tasks.pop(process.pid, None))
+        elif process.state == State.STARTED and running is not None:
+            self._again.add(process.pid)
+        elif process.state == State.STARTED:
+            self._begin(process.pid)
+
+    def _begin(self, pid: str) -> None:
+        if not self._closed:
+            task = self._tasks[pid] = asyncio.create_task(self._run(pid), name=f"push {pid}")
+            task.add_done_callback(lambda _done: self._over(pid))
+
+    def _over(self, pid: str) -> None:
+        del self._tasks[pid]
+        if pid in self._again:
+            self._again.discard(pid)
+            self._begin(pid)
 
     async def _run(self, pid: str) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
@@ -88,7 +102,7 @@ class Pushing:
             began, before, seen, refused, garbled = loop.time(), refused, garbled, None, 0
             process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
             if process is None or edr is None or process.meant != State.STARTED:
-                return None
+                return
             try:
                 await self._push(pid, read_address(edr.address))
             except (PeerRefused, EgressDenied, TokenRefused) as error:
@@ -101,28 +115,36 @@ class Pushing:
                 if believed:
                     telemetry.log.warning("push refused", transfer=pid, reason=error.message)
                     said, code = f"the data cannot be pushed: {error.message}", _code(error)
-                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said, code))
+                    if await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said, code)):
+                        return
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Withdrawn as error:
                 telemetry.log.info("push stopped", transfer=pid, code=error.code)
-                if error.code == SNAPSHOT_CHANGED:
-                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, error.message, error.code))
+                over = self._operations.terminate(Kind.TRANSFER, pid, error.message, error.code) if error.code == SNAPSHOT_CHANGED else None
+                if over is not None and await self._end(pid, over):
+                    return
             except ConnectorError as error:
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Exception as error:  # a defect: it is said, and may not be there any more the next time
                 telemetry.log.error("push failed", transfer=pid, exc_info=error)
             else:
-                return await self._end(pid, self._operations.complete(pid))
+                if await self._end(pid, self._operations.complete(pid)):
+                    return
             if loop.time() - began > PAUSE_SECONDS_MAX:  # it got on for a while
                 pause = FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
-    async def _end(self, pid: str, how: Awaitable[Process]) -> None:
+    async def _end(self, pid: str, how: Awaitable[Process]) -> bool:
+        """Whether it is ended, by us or by somebody else meanwhile. What cannot be written now, on a full disk, is to be ended yet."""
         try:
             await how
         except Contradiction:
             telemetry.log.info("transfer ended while it was being ended", pid=pid)
+        except ConnectorError as error:
+            telemetry.log.error("push not ended", transfer=pid, reason=error.message)
+            return False
+        return True
 
 
 def _doubtful(error: ConnectorError) -> bool:

@@ -14,9 +14,10 @@ from connector.control_streams import pushing
 from connector.control_streams.pushing import Pushing
 from connector.dataplane.edr import Address
 from connector.dataplane_push.pusher import Pusher
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed, PeerRefused, Withdrawn
-from connector.records import Changes
+from connector.errors import PeerFailed, PeerRefused, StoreError, Withdrawn
+from connector.records import Changes, Edr
 from connector.values import replace
 from tests import pair
 from tests.contracts import samples
@@ -162,6 +163,65 @@ async def test_answers_that_are_garbled_now_and_then_end_no_push_that_gets_on_in
     monkeypatch.setattr(pushing, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: clock.at), sleep=sleep))
     await Pushing(SimpleNamespace(store=store), SimpleNamespace(complete=complete), push)._run("urn:t")  # type: ignore[arg-type]
     assert over == ["complete"]
+
+
+@pytest.mark.parametrize("ends", ["complete", "terminate"])
+async def test_an_end_that_cannot_be_written_now_is_written_later(monkeypatch: pytest.MonkeyPatch, ends: str):
+    monkeypatch.setattr(pushing, "FIRST_PAUSE_SECONDS", 0.001)
+    full, pushes = [StoreError("the disk is full")], list[str]()
+
+    async def push(pid: str, _sink: Address) -> None:
+        pushes.append(pid)
+        if ends == "terminate":
+            raise PeerRefused("too large", status=413)
+
+    async def end(*_said: object) -> None:
+        if full:
+            raise full.pop()
+
+    store = MemoryStore()
+    process = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    await store.commit(Changes(saves=(process, samples.edr("urn:t"))))
+    await Pushing(SimpleNamespace(store=store), SimpleNamespace(**{ends: end}), push)._run("urn:t")  # type: ignore[arg-type]
+    assert pushes == ["urn:t"] * 2
+
+
+async def test_a_transfer_that_goes_on_as_its_push_sees_that_it_was_suspended_is_pushed(monkeypatch: pytest.MonkeyPatch):
+    """Read is that it pauses, and it goes on before that is acted upon."""
+    monkeypatch.setattr(pushing, "FIRST_PAUSE_SECONDS", 0.001)
+    goes_on = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    paused, resumed, completed = replace(goes_on, state="SUSPENDED", version=2), replace(goes_on, version=3), asyncio.Event()
+    pushes = list[str]()
+
+    class Store(MemoryStore):
+        async def edr(self, pid: str) -> Edr | None:
+            stored = await self.process(Kind.TRANSFER, pid)
+            if stored is not None and stored.state == "SUSPENDED":
+                await say(resumed)
+            return await super().edr(pid)
+
+    async def say(process: Process) -> None:
+        await store.commit(changes := Changes(saves=(process,)))
+        pushed.committed(changes, ())
+
+    async def push(pid: str, _sink: Address) -> None:
+        pushes.append(pid)
+        if len(pushes) == 1:
+            await say(paused)
+            raise Withdrawn("it pauses", "transfer-suspended")
+
+    async def complete(_pid: str) -> None:
+        await say(replace(goes_on, state="COMPLETED", version=4))
+        completed.set()
+
+    store = Store()
+    await store.commit(Changes(saves=(samples.edr("urn:t"),)))
+    pushed = Pushing(SimpleNamespace(store=store), SimpleNamespace(complete=complete), push)  # type: ignore[arg-type]
+    await say(goes_on)
+    async with asyncio.timeout(5.0):
+        await completed.wait()
+    assert pushes == ["urn:t"] * 2
+    await pushed.close()
 
 
 async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
