@@ -19,6 +19,7 @@ from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import Ack, Manifest, Receipt
 from connector.metering.ranges import Ranges
 from connector.metering.statements import Statement
+from connector.metering_bills.prices import Plan
 from connector.signatures.jws import claims_of
 from connector.values import Value, field
 
@@ -73,6 +74,7 @@ class Flows(Struct):
     objects: dict[bytes, Member] = field(default_factory=dict)
     transfers: dict[str, Member] = field(default_factory=dict)
     unpriced: str = ""
+    plan: Plan | None = None
     alone: list[str] = field(default_factory=list)
 
 

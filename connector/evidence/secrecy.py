@@ -40,7 +40,7 @@ def secrets_in(value: Any, pointer: str = "", *, signed: bool = False) -> Iterat
                 yield f"{pointer}/{_escaped(name)}", "secret-token"
             if name.lower() in NAMES:
                 yield f"{pointer}/{_escaped(name)}", "secret-name"
-            if _may_tell(each) and not (signed and name == "jws"):
+            if not (signed and name == "jws") and _may_tell(each):
                 yield from secrets_in(each, f"{pointer}/{_escaped(name)}")
     elif isinstance(value, list):
         for number, each in enumerate(value):

@@ -12,7 +12,7 @@ from connector.evidence.flows import Flow, Flows
 from connector.evidence.members import BEFORE, COUNTED_FROM, PLACES, UNATTESTED, Finding, Member, finding, read
 from connector.evidence.report import ClosingTold, FlowTold, Process, Report, Told
 from connector.evidence.sealed import Altered, unsealed
-from connector.evidence_bills import invoices
+from connector.evidence_bills import invoices, timed
 from connector.evidence_told import unproven
 from connector.metering.closing import seconds_of
 from connector.metering.content import write_bytes
@@ -52,6 +52,7 @@ def verify(data: bytes, trust: Trust | None = None, profiles: Sequence[Profile] 
     invoices.check(case, signed)
     logs = ledgers.check(case, signed)
     held.check(case, logs, signed)
+    timed.check(case, signed, logs)
     private.check(case, logs)
     _strangers(case, logs)
     _counted(case, logs)

@@ -47,7 +47,8 @@ def check(case: Case, found: Flows, at: Member) -> None:
         case.fault("invoice-price", at, "/document/currency")
     else:
         _time(case, found, at, policy)
-        _lines(case, found, at, _ended(case, plan))
+        found.plan = _ended(case, plan)
+        _lines(case, found, at, found.plan)
 
 
 def _time(case: Case, found: Flows, at: Member, policy: Policy) -> None:
@@ -119,6 +120,15 @@ def _expected(said: Mapping[str, Any], plan: Plan, begins: float, ends: float, *
     parties = Parties("", b"", "", "", "")
     lines = invoice_of(parties, plan, readings, begins, ends).to_json()["lines"]
     return [_told(line) for line in lines if whole or line["counted"] is None]
+
+
+def agreed_by(said: Mapping[str, Any], plan: Plan, at: float) -> list[tuple[object, ...]]:
+    """The lines of an invoice for what is paid for by agreement and not by use, if it went up to an instant (POSIX seconds)."""
+    try:
+        begins = datetime.fromisoformat(said["from"]).timestamp()
+        return _expected(said, plan, begins, max(begins, at), whole=False)
+    except (InvalidRequest, KeyError, OverflowError, TypeError, ValueError):
+        return []
 
 
 def _told(line: Mapping[str, Any]) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from connector.evidence.case import AHEAD_SECONDS, Case, Ledgers, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.report import rfc3339
-from connector.evidence_bills import invoices
+from connector.evidence_bills import invoices, timed
 from connector.metering.closing import instant_of
 from connector.metering.counts import NOTHING
 
@@ -60,6 +60,7 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
     found.extend(_ended(case, signed))
     found.extend(_answered(logs))
     found.extend(_owed(case, signed, logs))
+    found.extend(timed.texts(case, signed, logs))
     if logs.unheld:
         found.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
     found.append(

@@ -10,6 +10,7 @@ from typing import Final
 
 # Words begin as in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one.
 _B: Final = r"(?a:\b)"
+_LETTER: Final = "[A-Za-z0-9_-]"  # of base64url
 _SIGN: Final = "[A-Za-z0-9._~+/=-]"
 _CALLED: Final = "(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=api_key))"
 _HEADER: Final = "|".join(rf"(?<=authorization{by}{scheme}\s)" for by in (":", r":\s", "=") for scheme in ("bearer", "basic", "dpop"))
@@ -18,7 +19,8 @@ _IS: Final = r"""(?:=|['"]\s*:\s*['"])"""
 KEY: Final = "-----BEGIN [A-Z ]*PRIVATE KEY-----"  # in PEM form
 CREDENTIAL: Final = "|".join(
     (
-        rf"{_B}eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]*",  # a JSON web token
+        # A JSON web token. Of several beginnings in one row of letters the first decides, so that each letter is looked at once.
+        rf"(?<!{_LETTER})(?>{_LETTER}*?{_B}eyJ){_LETTER}{{8,}}+\.{_LETTER}{{8,}}+\.{_LETTER}*",
         # What follows `Bearer` if no word of a language looks so: by a digit, a capital behind a small letter, a sign or a dot in it, or
         # 20 characters. Where it is all that a text has, or quotes, or is said to be a header, it need not look like anything.
         rf"(?i:(?<={_B}bearer\s)|(?<={_B}dpop\s))\s*(?={_SIGN}*(?:[0-9_~+=]|[a-z][A-Z]|\.[A-Za-z])|{_SIGN}{{20}}){_SIGN}{{8,}}",

@@ -77,7 +77,7 @@ def test_what_a_provider_has_billed_by_its_own_word_before_its_first_receipt_it_
     counts = said["counts"] | {"bytes": said["counts"]["bytes"] - 7}
     line = said["lines"][0] | {"quantity": counts["bytes"]}
     flow = said["flows"][0] | {"counts": counts}
-    rest = {"to": "2027-01-17T08:00:00.000Z", "flows": [flow], "counts": counts, "lines": [line], "total": line["amount"]}
+    rest = {"to": "2027-01-16T08:05:00.000Z", "flows": [flow], "counts": counts, "lines": [line], "total": line["amount"]}
     invoiced(**{"from": "2027-01-15T08:00:01.000Z"} | rest)(draft)
     assert draft.codes() == {"invoice-period"}, "of no day that was over"
     invoiced(**{"from": "2027-01-16T00:00:00.000Z"} | rest)(draft)

@@ -12,7 +12,7 @@ from connector.metering.objects import digest
 from connector.metering_bills.terms import name_of
 from connector.odrl import load
 from tests.evidence.forgeries import invoiced, other
-from tests.evidence.rig import DOCUMENT, LAYOUT, SOUND, Draft, Story
+from tests.evidence.rig import DOCUMENT, LAYOUT, NOW, SOUND, Draft, Story
 from tests.metering_bills.priced import count, every, price
 from tests.odrl_forms.shipped import options
 
@@ -53,6 +53,14 @@ def put_invoice(draft: Draft, other: Draft) -> None:
     names = {kind: write_bytes(digest(draft.one(kind, at)["jws"])) for kind, at in (("manifest", 0), ("receipt", 1))}
     draft.put("invoice", {"document": said}, "checkpoint")
     invoiced(agreement_digest=draft.one("agreement")["policy"], flows=[said["flows"][0] | names])(draft)
+
+
+def days_later(draft: Draft) -> Draft:
+    """The file as it would have been written some days later, which nobody has signed."""
+    draft = draft.uncounted()
+    draft.attest = False
+    draft.one("evidence").update(version=1, at=NOW + 4 * 86_400)
+    return draft
 
 
 def test_an_invoice_by_the_prices_of_its_agreement_is_sound_whatever_is_priced():
@@ -113,7 +121,7 @@ def test_an_invoice_in_another_currency_or_of_an_agreement_without_prices_is_fou
 
 
 def test_a_subscription_of_an_agreement_that_has_ended_is_billed_up_to_there():
-    draft = draft_of("subscription")
+    draft = days_later(draft_of("subscription"))
     invoiced(to="2027-01-18T08:00:00.000Z")(draft)
     assert codes_and_places(draft) == [("invoice-quantity", "/document/lines")], "three days have begun"
     billed_otherwise(draft, 0, quantity=3, amount="15.60")
@@ -125,7 +133,7 @@ def test_a_subscription_of_an_agreement_that_has_ended_is_billed_up_to_there():
 
 
 def test_an_invoice_of_a_later_period_is_no_alarm_and_its_subscriptions_are_looked_at():
-    draft = draft_of("record", "subscription")
+    draft = days_later(draft_of("record", "subscription"))
     begins = {"from": "2027-01-16T09:00:00.000Z", "to": "2027-01-17T09:00:00.000Z"}
     invoiced(**begins)(draft)
     assert codes_and_places(draft) == []
@@ -134,7 +142,7 @@ def test_an_invoice_of_a_later_period_is_no_alarm_and_its_subscriptions_are_look
 
 
 def test_of_an_invoice_of_a_later_period_it_is_said_that_little_was_compared():
-    draft = draft_of("record")
+    draft = days_later(draft_of("record"))
     invoiced(**{"from": "2027-01-16T09:00:00.000Z", "to": "2027-01-17T09:00:00.000Z"}, lines=[], total="0.00")(draft)
     report = verify(draft.data, profiles=options().profiles)
     assert report.sound, report.findings
