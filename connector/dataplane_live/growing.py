@@ -56,14 +56,14 @@ Sums = tuple[int, int]
 
 class Growing:
     """The log in `folder`. Raises SinkFailed if it cannot be read. It has the form of `connector.dataplane.index.Log`, without a root and a
-    size; `layout` is itself."""
+    size; `layout` is itself. Who only `looks` changes nothing in the folder, as somebody else may have the log open, or open it."""
 
     root: bytes | None = None
     size_bytes: int | None = None
     sha256: bytes | None = None
 
-    def __init__(self, folder: Path, life: str) -> None:
-        self._folder, self._life = folder, life
+    def __init__(self, folder: Path, life: str, *, looks: bool = False) -> None:
+        self._folder, self._life, self._looks = folder, life, looks
         self.lost = self.broken = False
         self._closing = Lock()  # a number that is closed under who reads by it is the next file's
         with ExitStack() as opened:  # a disk that fails is asked again and again
@@ -76,13 +76,14 @@ class Growing:
             opened.callback(os.close, self._rows)
             self._slots = os.open(folder / POSITION_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
             opened.callback(os.close, self._slots)
-            self._marks = Marks(folder)
+            self._marks = Marks(folder, looks=self._looks)
             opened.callback(self._marks.close)
             self.over: Ending | None = read_ending(folder)
             self.torn = (found := said(folder, life)) not in (CLOSED, life)
             if found == life + DOUBTED:
                 self._life = found
-                self._marks.again()
+                if not self._looks:
+                    self._marks.again()
         except OSError as error:
             raise failed(f"the content log in `{folder}` cannot be read", error) from None
         head = os.pread(self._rows, HEAD_BYTES, 0)
@@ -105,7 +106,7 @@ class Growing:
         self._written = (self.leaves, self.end, self.records_end, self.position)
         self._coming: deque[tuple[tuple[int, int, int, str | None], tuple[Sums, ...]]] = deque()
         self._unmarked = [(self.leaves, self.position)] if self.leaves > self.synced else []
-        if not self.torn:
+        if not (self.torn or self._looks):
             self._live()
 
     @classmethod
@@ -324,7 +325,7 @@ class Growing:
             leaves -= 1
         if most is not None:
             self.lost, leaves = there < most, min(most, there)
-        if not self.lost:
+        if not (self.lost or self._looks):
             os.ftruncate(self._rows, HEAD_BYTES + leaves * ROW.size)
         return leaves
 

@@ -161,17 +161,17 @@ class Lives:
 
     @contextmanager
     def log_of(self, transfer: str) -> Iterator[Growing | None]:
-        """The log of a transfer, also of one that is over; None if there is none. Raises SinkFailed."""
+        """The log of a transfer, to be read, also of one that is over; None if there is none. Raises SinkFailed."""
         if (flow := self._flows.get(transfer)) is not None:
             yield flow.log
         elif not (folder := self._place(transfer)).exists():
             yield None
         else:
-            log = Growing(folder, self._life)
+            log = Growing(folder, self._life, looks=True)  # a thread may be opening it, or closing it
             try:
                 yield log
-            finally:  # who has opened it meanwhile writes to it
-                log.close(durable=transfer not in self._flows and transfer not in self._meanwhile)
+            finally:
+                log.close(durable=False)
 
     async def _open(self, permit: Permit, known: Flow | None) -> Flow:
         """A flow in place of the one that is `known`, whose end is seen to as long as there is no other."""

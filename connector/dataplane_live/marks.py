@@ -32,16 +32,18 @@ class Unflushed(OSError):
 
 
 class Marks:
-    """The marks of the log in `folder`, up to the first that is not whole, which is cut off: nothing was signed by it. Raises OSError."""
+    """The marks of the log in `folder`, up to the first that is not whole, which is cut off: nothing was signed by it. Who only `looks`
+    leaves it, as somebody else may be writing it. Raises OSError."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, looks: bool = False) -> None:
         self._folder = folder
         self._file = os.open(folder / MARKS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
         data, at, self.points = os.pread(self._file, os.fstat(self._file).st_size, 0), 0, list[Point]()
         while (found := read_entry(data, at)) is not None:
             self.points.append(found)
             at += len(entry(*found))
-        os.ftruncate(self._file, at)
+        if not looks:
+            os.ftruncate(self._file, at)
         self._size_bytes = at
 
     def add(self, points: Sequence[Point], needed: int) -> None:

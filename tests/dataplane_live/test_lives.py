@@ -25,7 +25,7 @@ from connector.dataplane_live.lives import Lives
 from connector.dataplane_live.mending import BROKEN
 from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, DiskShort, SettingsError, SourceFailed, StoreError, Withdrawn
-from connector.metering.content import CHUNK_BYTES
+from connector.metering.content import CHUNK_BYTES, Leaf
 from connector.ports.live import LiveSource
 from connector.records import Changes
 from connector.records.metering import Metered
@@ -258,6 +258,36 @@ async def test_a_log_that_the_disk_has_not_kept_is_opened_anew_as_after_a_loss_o
         assert (flow.log.broken, flow.signed) == (True, 1)
         again = await lives.of(PERMIT)
         assert (again.log.broken, again.log.torn, again.log.leaves) == (False, True, 1)
+
+
+async def test_a_receipt_that_comes_while_a_log_is_opened_anew_takes_no_mark_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A doubted log has its marks written anew, into another file: done by two, the one that goes on would mark in a file that is gone."""
+    looked = list[int]()
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        await come(lives, faucet, b"a\n")
+        first = await lives.of(PERMIT)
+        await first.stop()
+        first.log.doubt()
+
+        def opened(folder: Path, life: str, **options: Any) -> Growing:
+            log = Growing(folder, life, **options)
+            if not looked:
+                looked.append(0)
+                with lives.log_of(TRANSFER) as seen:  # as the event loop does beside the thread that opens
+                    assert seen is not None
+                    looked.append(seen.leaves)
+            return log
+
+        monkeypatch.setattr(lives_module, "Growing", opened)
+        again = await lives.of(PERMIT)
+        assert looked == [0, again.log.leaves]
+        again.log.append([Leaf(bytes(32), 2, 1)], "2")
+        again.log.show()
+        again.log.sync(again.log.unmarked, 1)
+        (folder,) = (path.parent for path in (tmp_path / "live").rglob(NAME_FILE))
+        found = Growing(folder, "after a loss of power")
+        assert (found.lost, found.leaves) == (False, again.log.leaves)
+        found.close(durable=False)
 
 
 async def test_a_disk_that_is_full_while_a_log_is_closed_makes_nothing_doubtful_that_it_has_kept(
