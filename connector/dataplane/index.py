@@ -48,6 +48,7 @@ READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 WRITE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 PART: Final = ".part-"
 SNAPSHOT_DIGITS: Final = 32
+BATCHES_BYTES: Final = 16 << 20  # of data that are kept for all indexes that are written at once, a leaf for each of them at least
 FLUSH_BYTES: Final = 1 << 20  # of hashes kept before they are written: those of 8 GiB
 
 
@@ -59,6 +60,8 @@ class Writing:
     """An index that is being written, into a file of `folder` that has no name of its own yet. `counts` says whether to count the
     records, which are lines, or another `unit` of finite data. `update` is an `Along` of the port `Sources`. All methods raise SinkFailed
     if the disk does not take it."""
+
+    under_way = 0  # indexes that are written just now
 
     def __init__(self, folder: Path, *, counts: bool, unit: str = "line") -> None:
         self._folder = folder
@@ -74,6 +77,7 @@ class Writing:
         self._kept = bytearray()  # of the data: what is in no leaf yet
         # Whoever gives up may do so while a thread still reads along; what that writes must not go into somebody else's file.
         self._turn = threading.Lock()
+        Writing.under_way += 1
 
     def update(self, piece: memoryview) -> None:
         """Take the next bytes of the data."""
@@ -84,7 +88,10 @@ class Writing:
 
     def _take(self, piece: memoryview) -> None:
         """Seal what is enough to be hashed together; keep the rest."""
-        batch = batch_bytes(CHUNK_BYTES)
+        share = BATCHES_BYTES // max(Writing.under_way, 1) // CHUNK_BYTES * CHUNK_BYTES
+        batch = max(min(batch_bytes(CHUNK_BYTES), share), CHUNK_BYTES)
+        if len(self._kept) >= batch:  # others have come since
+            self._seal_kept()
         while piece:
             if not self._kept and len(piece) >= batch:
                 end = len(piece) // CHUNK_BYTES * CHUNK_BYTES
@@ -96,9 +103,12 @@ class Writing:
                     self._seal_kept()
             piece = piece[end:]
 
-    def _seal_kept(self) -> None:
-        kept, self._kept = self._kept, bytearray()
-        self._seal(memoryview(kept))
+    def _seal_kept(self, *, rest: bool = False) -> None:
+        """Seal the whole leaves of what is kept, or also the `rest` of it."""
+        kept = self._kept
+        end = len(kept) if rest else len(kept) // CHUNK_BYTES * CHUNK_BYTES
+        self._kept = kept[end:]
+        self._seal(memoryview(kept)[:end])
 
     def _seal(self, data: memoryview) -> None:
         spans = spans_of(len(data), CHUNK_BYTES)
@@ -133,7 +143,7 @@ class Writing:
         with self._turn, _disk(self._folder):
             if self._whole is not None and not self._whole.holds:
                 self.unit, self._counts = "none", False
-            self._seal_kept()
+            self._seal_kept(rest=True)
             self._flush()
             leaves = (self._written - HASHES_AT) // HASH_BYTES
             entry = header(self.size_bytes).entry
@@ -161,6 +171,7 @@ class Writing:
         """Let go of it; what has no name by now is removed."""
         with self._turn:
             descriptor, self._descriptor = self._descriptor, -1
+            Writing.under_way -= 1
             os.close(descriptor)
             self._part.unlink(missing_ok=True)
 

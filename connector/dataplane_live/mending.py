@@ -8,7 +8,6 @@ from where it was, or sends something else there, leaves a hole that nobody can 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, TypeVar
@@ -18,10 +17,13 @@ from connector.dataplane_live.coming import to_its_end
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
 from connector.errors import SourceFailed, Withdrawn
+from connector.lanes.hashing import batch_bytes, leaf_hashes
 from connector.ports.live import LiveSource
 
 BROKEN: Final = "live-log-broken"
 T = TypeVar("T")
+READ_BYTES: Final = 1024 * 1024  # of the spool at once, where leaves are hashed one by one
+TOGETHER: Final = 1024  # leaves at most: those of some logs have a few bytes
 MENDING_SECONDS: Final = 30.0  # that a source has to send again what is gone
 
 
@@ -67,29 +69,41 @@ async def _in_thread(work: Callable[..., T], *args: object) -> T:
 
 def _first_wrong(log: Growing, spool: Spool, first: int) -> int:
     """The first leaf from `first` on whose bytes are not there; the number of leaves if there is none."""
-    for leaf in range(first, log.leaves):
-        if _hashed(spool.look(*log.span(leaf, leaf + 1))) != log.leaf(leaf):
-            return leaf
-    return log.leaves
+    while first < log.leaves:
+        offset, length = log.span(first, first + 1)
+        spans = _spans(log, first, max(batch_bytes(READ_BYTES), length))
+        found = spool.look(offset, spans[-1][1])
+        there = [span for span in spans if span[1] <= len(found)]
+        for n, got in enumerate(leaf_hashes(found, there)):
+            if got != log.leaf(first + n):
+                return first + n
+        first += len(there)
+        if len(there) < len(spans):
+            return first
+    return first
 
 
 def _refilled(log: Growing, spool: Spool, leaf: int, kept: bytes, first: int) -> tuple[int, bytes]:
     """Write as many leaves as `kept` is enough for; returns the next one, and the rest."""
     at = 0
-    while leaf < log.leaves:
-        offset, length = log.span(leaf, leaf + 1)
-        piece = kept[at : at + length]
-        if len(piece) < length:
-            break
-        if _hashed(piece) != log.leaf(leaf):
+    while spans := _spans(log, leaf, len(kept) - at):
+        end, offset = leaf + len(spans), log.span(leaf, leaf)[0]
+        if leaf_hashes(memoryview(kept)[at:], spans) != [log.leaf(each) for each in range(leaf, end)]:
             raise broken()
-        if leaf >= first:
-            spool.write(offset, [piece])
-        leaf, at = leaf + 1, at + length
+        if end > first:
+            skipped = spans[max(first - leaf, 0)][0]
+            spool.write(offset + skipped, [memoryview(kept)[at + skipped : at + spans[-1][1]]])
+        leaf, at = end, at + spans[-1][1]
     return leaf, kept[at:]
 
 
-def _hashed(data: bytes) -> bytes:
-    digest = hashlib.sha256(b"\0")
-    digest.update(data)
-    return digest.digest()
+def _spans(log: Growing, leaf: int, most_bytes: int) -> list[tuple[int, int]]:
+    """Where the leaves from this one on are that have at most so many bytes together, from its first byte on; at most TOGETHER of them."""
+    begin, spans = log.span(leaf, leaf)[0], list[tuple[int, int]]()
+    while leaf < log.leaves and len(spans) < TOGETHER:
+        offset, length = log.span(leaf, leaf + 1)
+        if (end := offset - begin + length) > most_bytes:
+            break
+        spans.append((offset - begin, end))
+        leaf += 1
+    return spans

@@ -143,16 +143,15 @@ class LeafHashing:
         kernel, least = self._using
         if len(spans) < least:
             return _by_hashlib(data, spans)
-        lengths = [end - first for first, end in spans]
+        lengths = {n: end - first for n, (first, end) in enumerate(spans) if end - first >= LEAF_BYTES_MIN}
         hashes = dict[int, bytes]()
-        longest = sorted((n for n, length in enumerate(lengths) if length >= LEAF_BYTES_MIN), key=lambda n: -lengths[n])
+        longest = sorted(lengths, key=lengths.__getitem__, reverse=True)
         for at in range(0, len(longest), kernel.lanes):
             numbers = longest[at : at + kernel.lanes]  # which are about as long
             if sum(lengths[n] for n in numbers) >= least * lengths[numbers[0]]:
                 hashes.update(zip(numbers, kernel.leaf_hashes(data, [spans[n] for n in numbers]), strict=True))
-        rest = [n for n in range(len(spans)) if n not in hashes]
-        hashes.update(zip(rest, _by_hashlib(data, [spans[n] for n in rest]), strict=True))
-        return [hashes[n] for n in range(len(spans))]
+        view = memoryview(data)
+        return [hashes.get(n) or leaf_hash(view[first:end]) for n, (first, end) in enumerate(spans)]
 
     def _count(self, more_bytes: int) -> None:
         with self._lock:

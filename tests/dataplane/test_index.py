@@ -4,12 +4,14 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.dataplane import index as index_module
 from connector.dataplane.index import HASHES_AT, HEADER_AT, TILE_HASHES, Damaged, Log, Writing
 from connector.errors import SinkFailed
 from connector.lanes import hashing
@@ -56,6 +58,24 @@ def test_root_and_leaves_are_those_of_rfc_6962_however_the_data_came(tmp_path: P
     assert log.hashes(0, 0, 1_000) == b"".join(leaves)
     assert log.hashes(0, 1, 2) == b"".join(leaves[1:3])
     assert (log.hashes(0, len(leaves), 5), log.hashes(1, 0, 1), log.hashes(7, 0, 1)) == (b"", b"", b"")
+
+
+def test_many_indexes_that_are_written_at_once_keep_no_more_together_than_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    monkeypatch.setattr(index_module, "BATCHES_BYTES", 8 * CHUNK_BYTES)
+    content, half = memoryview(some_bytes(9 * CHUNK_BYTES + 1000)), 9 * CHUNK_BYTES // 2
+    with ExitStack() as stack:
+        alone = stack.enter_context(Writing(tmp_path, counts=False))
+        alone.update(content[:half])
+        others = [stack.enter_context(Writing(tmp_path, counts=False)) for _ in range(3)]
+        for each in (alone, *others):
+            each.update(content[half:] if each is alone else content[: 7 * CHUNK_BYTES])
+        kept_bytes = sum(len(each._kept) for each in (alone, *others))
+        assert kept_bytes <= 8 * CHUNK_BYTES
+        assert alone.finish(NAME, KEY, header).root == root_of(leaves_of(bytes(content)))
+    with Writing(tmp_path, counts=False) as again:
+        again.update(content[: 7 * CHUNK_BYTES])
+        assert len(again._kept) == 7 * CHUNK_BYTES, "who is alone has all of it again"
 
 
 def test_the_levels_of_tiles_and_every_proof_come_from_the_index(tmp_path: Path):

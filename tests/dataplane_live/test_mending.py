@@ -19,10 +19,12 @@ from connector.dataplane_live.life import LIFE_FILE
 from connector.dataplane_live.mending import BROKEN
 from connector.dataplane_live.spool import PREFIX, Spool
 from connector.errors import SourceFailed, Withdrawn
+from connector.lanes import hashing
 from connector.metering.content import CHUNK_BYTES, Header
 from connector.ports.live import Records
 from tests.dataplane_live.faucet import MEDIA_TYPE
 from tests.dataplane_live.test_flow import Upper, come, signed
+from tests.lanes.compiled import by_lanes
 
 HEADER = Header(CHUNK_BYTES, None, MEDIA_TYPE, "line", b"s" * 32)
 SEGMENT = 1 << 20
@@ -147,6 +149,21 @@ async def test_the_log_goes_on_with_the_same_tree_and_nothing_is_missing_or_twic
         data = await come(flow, LAST * len(line(0)) - done, done)
         assert data == b"".join(line(n) for n in range(1, LAST + 1))[done:]
         assert source.followed[-1] == str(FIRST)
+
+
+@pytest.mark.parametrize("harm", [garbled, all_gone])
+async def test_leaves_that_are_hashed_many_at_a_time_are_found_wrong_and_made_good_one_by_one(
+    tmp_path: Path, harm: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    monkeypatch.setattr(mending, "TOGETHER", 5)
+    content, leaves, root = await begun(tmp_path / "x")
+    harm(tmp_path / "x")
+    async with flowing(tmp_path / "x", "after", Numbers()) as flow:
+        done = first_point(flow)
+        await flow.mend(done)
+        assert (flow.log.leaves, flow.log.root_at(leaves)) == (leaves, root)
+        assert await come(flow, len(content) - done, done) == content[done:]
 
 
 async def test_what_was_fetched_again_is_only_what_was_missing(tmp_path: Path):

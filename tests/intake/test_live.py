@@ -28,6 +28,7 @@ from connector.intake import account, live, live_promise, patience, room
 from connector.intake.account import Means
 from connector.intake.download import Metering
 from connector.intake.promise import Broken
+from connector.lanes import hashing
 from connector.merkle import notes
 from connector.merkle.checkpoints import Checkpoint, read, sign
 from connector.metering.content import CHUNK_BYTES, SEALED
@@ -44,6 +45,7 @@ from tests.dataplane.rig import PROVIDER, TRANSFER, Counted, Rig, Watcher, agree
 from tests.dataplane.rig import _note_signer as note_signer
 from tests.dataplane_live import upstream
 from tests.dataplane_live.test_flow import Upper
+from tests.lanes.compiled import by_lanes
 
 OURS = "urn:uuid:consumer"
 SINCE = {"parameter": "since", "member": "n"}
@@ -175,6 +177,14 @@ async def agree(at: Stand, path: Path) -> None:
     ours, theirs = await at.accounts()
     assert ours.counts == theirs.counts
     assert (ours.counts.bytes, ours.counts.records) == (os.path.getsize(path), without_gaps(path))  # noqa: ASYNC240 - it is here
+
+
+async def test_leaves_that_are_hashed_many_at_a_time_are_those_that_come_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    lines = [b"%d " % n * (2000 + n % 7) + b"\n" for n in range(40)]
+    alone = [live._hashed(memoryview(line), (len(line),), "line", b"\n") for line in lines]
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    together = live._hashed(memoryview(b"".join(lines)), tuple(map(len, lines)), "line", b"\n")
+    assert together == ([leaf for (leaf,), _ in alone], 40)
 
 
 async def test_every_cut_goes_on_where_it_is_proven_and_nothing_is_counted_twice(tmp_path: Path):

@@ -22,6 +22,7 @@ from connector.intake.download import PARALLEL_TLS
 from connector.intake.heads import Head, read_head
 from connector.intake.promise import Broken
 from connector.intake_files.finishing import ONLY_SIZE
+from connector.lanes import hashing
 from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
 from connector.records import Pull
@@ -31,6 +32,7 @@ from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import PROVIDER, some_bytes
 from tests.faults.patience import own_patience
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
+from tests.lanes.compiled import by_lanes
 
 CONTENT = some_bytes(40 * CHUNK + 4321)
 WHOLE = ((1, 42),)
@@ -273,7 +275,12 @@ async def test_a_provider_that_finds_its_own_data_wrong_is_not_waited_for(tmp_pa
         assert [each.rejected.leaf for each in provider.receipts if each.rejected is not None] == [7]
 
 
-async def test_what_the_disk_has_lost_is_fetched_again_and_not_paid_for_again(tmp_path: Path, sinks: Sinks):
+@pytest.mark.parametrize("lanes", [False, True], ids=["hashlib", "lanes"])
+async def test_what_the_disk_has_lost_is_fetched_again_and_not_paid_for_again(
+    tmp_path: Path, sinks: Sinks, lanes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if lanes:
+        monkeypatch.setattr(hashing, "HASHING", by_lanes())
     async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
         provider.cuts = [30 * CHUNK, *[0] * 1000]
         with pytest.raises(PeerFailed, match="the part is kept"):

@@ -4,6 +4,7 @@ import io
 import platform
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 
 import orjson
@@ -92,6 +93,20 @@ def test_leaves_of_several_lengths_go_together_where_that_is_faster(lengths: lis
     ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
     ours.leaf_hashes(LONG, [(end - length, end) for end, length in zip(ends, lengths, strict=True)])
     assert told.counts == taken
+
+
+def test_of_many_tiny_leaves_nothing_is_kept_but_their_hashes():
+    """As live data have them: a window of lines that are short, of which lanes take none."""
+    ours, data = settled(lambda: kernel_of(16)), bytes(32 << 13)
+    spans = spans_of(len(data), 32)
+    tracemalloc.start()
+    try:
+        found = ours.leaf_hashes(data, spans)
+        now_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [leaf_hash(bytes(32))] * len(spans)
+    assert peak_bytes < 1.5 * now_bytes
 
 
 def test_nobody_waits_for_a_kernel_and_one_is_made_once_it_is_worth_it():
