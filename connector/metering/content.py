@@ -49,7 +49,7 @@ NUMBERS: Final = re.compile(rb"\d(?:[.eE]|\d{15})")
 BEYOND: Final = re.compile(rb"[\xf0-\xf4]")
 URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")  # of both alphabets only one counts
-FEEDS_BYTES, LOOK_BYTES, SHORT_BYTES = 65_536, 1024, 40  # a part whose line feeds are counted, its begin, and lines that are short
+FEEDS_BYTES, LOOK_BYTES, SHORT_BYTES = 16_384, 1024, 40  # a part whose line feeds are counted, a first look, and lines that are short
 SEALED: Final = struct.Struct(">II")  # length in bytes, records: one leaf in the list of a live log
 
 
@@ -244,14 +244,16 @@ def feeds(piece: bytes | bytearray, first: int, last: int) -> int:
     """How many line feeds stand in the bytes [first, last) of a piece: this is done to every byte, with the interpreter's lock held.
 
     CPython takes a byte away by `memchr`, and counts it by a loop, in three to six times the time; but where lines are short, up to
-    fourteen times as fast. So it looks at how long they are, and again after a part, as whoever chooses the data chooses that too."""
-    found = 0
+    fourteen times as fast. So it looks at how long they are, and goes by each part for the next one; but whoever chooses the data knows
+    that, so by a part in which they were short all of a sudden it goes for good."""
+    found, sudden = 0, False
+    short = piece.count(b"\n", first, min(first + LOOK_BYTES, last)) > LOOK_BYTES // SHORT_BYTES
     for at in range(first, last, FEEDS_BYTES):
         end = min(at + FEEDS_BYTES, last)
-        if piece.count(b"\n", at, min(at + LOOK_BYTES, end)) > LOOK_BYTES // SHORT_BYTES:
-            found += piece.count(b"\n", at, end)
-        else:
-            found += end - at - len(piece[at:end].replace(b"\n", b""))
+        here = piece.count(b"\n", at, end) if short else end - at - len(piece[at:end].replace(b"\n", b""))
+        dense = here > FEEDS_BYTES // SHORT_BYTES
+        sudden = sudden or dense > short
+        short, found = dense or sudden, found + here
     return found
 
 

@@ -202,6 +202,25 @@ def test_line_feeds_are_those_that_are_there_however_long_lines_are(lengths: lis
         assert feeds(text, first, last) == feeds(bytearray(text), first, last) == text[first:last].count(b"\n")
 
 
+class Watched(bytes):
+    """Notes how many line feeds there were in what was taken out of it, which is how those that are far apart are counted."""
+
+    def __init__(self, _text: bytes) -> None:
+        self.taken: list[int] = []
+
+    def __getitem__(self, key: Any) -> Any:
+        self.taken.append((found := super().__getitem__(key)).count(b"\n"))
+        return found
+
+
+@pytest.mark.parametrize("period", [16_384, 65_536, 100_000])
+def test_short_lines_behind_a_long_one_wherever_it_is_looked_for_are_taken_for_long_ones_once_at_most(period: int):
+    text = Watched((b"x" * 2048 + b"\n" * (period - 2048)) * (4 * 65_536 // period))
+    assert feeds(text, 0, len(text)) == text.count(b"\n")
+    assert sum(count > 1000 for count in text.taken) <= 1
+    assert max(text.taken, default=0) <= 16_384
+
+
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(CHUNKS_BYTES))
 def test_an_entity_tag_says_root_and_chunk(root: bytes, chunk: int):
     assert read_etag(write_etag(root, chunk)) == (root, chunk)
