@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from connector import telemetry
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
@@ -114,6 +115,12 @@ def said(peer: Scripted, process: Process) -> list[str]:
 async def suspended(at: Desk, process: Process) -> Process:
     await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
     return await at.us.state(T, process.pid, "SUSPENDED")
+
+
+async def facts(at: Desk, process: Process) -> list[str]:
+    """What the record says of a process that was put here. Its dataset was published just before, and the look that follows from that may
+    find a transfer among the running ones, which has come without a decision: then it has one now, which is no matter of the test."""
+    return [fact.what for fact in await at.us.evidence(process.pid) if fact.what != telemetry.DECIDED_AGAIN]
 
 
 async def settled(at: Desk, row: str) -> None:

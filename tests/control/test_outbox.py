@@ -19,7 +19,7 @@ from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.settings.fields import DeliverySettings
 from connector.values import replace
-from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, letters, refusing, said, say, scripted, standing, suspended
+from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, facts, letters, refusing, said, say, scripted, standing, suspended
 from tests.pair import OPEN, WAIT_SECONDS, Desk, agreement, desk, fresh, transfer
 
 
@@ -41,7 +41,7 @@ async def test_a_peer_that_cannot_take_it_now_gets_it_again(at: Desk, status: in
     with scripted(at.peer, refusing(status, 3)):
         await suspended(at, process)
     assert said(at.peer, process) == ["POST suspension", "GET"] * 3 + ["POST suspension"]
-    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.ACKNOWLEDGED]
+    assert await facts(at, process) == [telemetry.SENT, telemetry.ACKNOWLEDGED]
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -183,7 +183,7 @@ async def test_a_peer_that_has_taken_our_message_does_not_get_it_again(at: Desk)
     with scripted(at.peer, refusing(503, 1)):
         await suspended(at, process)
     assert said(at.peer, process) == ["POST suspension", "GET"]
-    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.IMPLIED]
+    assert await facts(at, process) == [telemetry.SENT, telemetry.IMPLIED]
     assert (await at.us.asked("GET", f"/transfers/{process.pid}"))["last_error"] is None, "what failed on the way is over"
 
 
@@ -339,7 +339,7 @@ async def test_a_refusal_for_good_becomes_a_dead_letter_with_the_peers_reasons_a
     stored = await at.us.connector.store.process(T, process.pid)
     assert stored is not None
     assert (stored.state, stored.detail["code"], stored.detail["reasons"]) == ("STARTED", "no-way", ["not on a Sunday"])
-    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.REFUSED, telemetry.DEAD]
+    assert await facts(at, process) == [telemetry.SENT, telemetry.REFUSED, telemetry.DEAD]
     assert said(at.peer, process) == ["POST suspension"]
 
 

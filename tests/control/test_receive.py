@@ -19,7 +19,7 @@ from connector.errors import Refused
 from connector.ports import Caller, Participant
 from connector.records.ledger import entry_of, hidden_of
 from connector.values import replace
-from tests.control.stand import DATASET, C, N, P, T, offer_terms, refusing, request, say, scripted, seen, standing
+from tests.control.stand import DATASET, C, N, P, T, facts, offer_terms, refusing, request, say, scripted, seen, standing
 from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, negotiation, transfer
 
 # The tables of DSP 2025-1 for messages about a process that exists: the state that follows, or `400`. Each column is a move and who
@@ -340,7 +340,7 @@ async def test_suspend_resume_suspend_resume_in_equal_words_all_take_effect(at: 
         assert stored is not None
         states.append((answer.json["state"], stored.state))
     assert states == [("SUSPENDED", "SUSPENDED"), ("STARTED", "STARTED")] * 2
-    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.RECEIVED] * 4
+    assert await facts(at, process) == [telemetry.RECEIVED] * 4
 
 
 @pytest.mark.parametrize(
