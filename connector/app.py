@@ -305,13 +305,13 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
-        metered = metering_api.Metering(accounts, receipts, settings.data.url, lives)
-        served = (gate, flows, tokens, identity, sources, tracing, Meters(ledger))
+        metered, meters = metering_api.Metering(accounts, receipts, settings.data.url, lives), Meters(ledger)
+        served = (gate, flows, tokens, identity, sources, tracing, meters)
         signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock, used)
         data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
         of_pushed = OpenSources[Any](sources)
         stack.push_async_callback(of_pushed.close)
-        bytes_ = (gate, views, tokens, of_pushed, Representations(of_pushed, logs), accounts, receipts, flows, Meters(ledger))
+        bytes_ = (gate, views, tokens, of_pushed, Representations(of_pushed, logs), accounts, receipts, flows, meters)
         pushing = Pushing(journal, operations, Pusher(*bytes_, peer, Sinks(signing.means, store, journal.decide), metered.link).push)
         journal.listen(pushing.committed, Kind.TRANSFER)
         sink = SinkApi(tokens, store, downloads.receptions, tracing, signing, views.demands)

@@ -79,6 +79,21 @@ async def test_a_start_opens_every_door_and_is_ready(tmp_path: Path):
 
 
 @pytest.mark.asyncio
+async def test_what_is_fetched_and_what_is_brought_under_an_agreement_share_one_watch_of_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made, plain = list[Any](), app.Meters
+
+    def meters(*of: Any) -> Any:
+        made.append(plain(*of))
+        return made[-1]
+
+    monkeypatch.setattr(app, "Meters", meters)
+    async with running(site(tmp_path / "hospital", "hospital")):
+        assert len(made) == 1
+
+
+@pytest.mark.asyncio
 async def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path):
     at = site(tmp_path / "a", "hospital", store="sqlite")
     async with running(at) as us:
