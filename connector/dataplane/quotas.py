@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Numbers
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import Any, Final, Literal
@@ -24,6 +25,8 @@ from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.dsp.transfer import State as Transfer
+from connector.errors import StoreError
+from connector.lasting import pause_seconds
 from connector.metering.ranges import Ranges
 from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
@@ -66,6 +69,7 @@ class Ledger:
         self._at_mark = at_mark
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = asyncio.Event()
         self._over: set[str] = set()  # transfers that have ended, of which streams still held something
         self._returns = Numbers[str]()  # by agreement the transfers that have just ended, and may be about to give money back
 
@@ -118,7 +122,22 @@ class Ledger:
         await self._decide(step, agreement)
         self._tell(agreement)
         if transfer in self._over:
-            self.spawn(self.balance(agreement, transfer))
+            self.spawn(self.surely(self.balance, agreement, transfer))
+
+    async def surely(self, write: Callable[..., Awaitable[None]], *what: Any) -> None:
+        """Write what nobody else would, again while the store does not take it: what stays reserved meanwhile others wait for. What is not
+        written by the end of this process the next start settles."""
+        failures = 0
+        while True:
+            try:
+                return await write(*what)
+            except StoreError as error:
+                if self._closing.is_set():
+                    raise
+                failures += 1
+                telemetry.log.error("settlement not written", failures=failures, reason=error.message)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause_seconds(failures))
 
     async def balance(self, agreement: str, transfer: str) -> None:
         """A transfer (our pid) is over: have spent what it was signed for, and give back the rest, as far as that can be said by now; and
@@ -211,14 +230,14 @@ class Ledger:
         what they have not used is free once they do not run; and to statements, which say what they came to."""
         for record in changes.saves:
             if isinstance(record, Process) and record.detail.get("counted") and (counts := fate(record)) is not None:
-                self.spawn(self.settle(record.agreement or "", record.pid, None if counts else {}))
+                self.spawn(self.surely(self.settle, record.agreement or "", record.pid, None if counts else {}))
             if isinstance(record, Process) and record.final and record.detail.get("charged"):
-                self.spawn(self.balance(record.agreement or "", record.pid))
+                self.spawn(self.surely(self.balance, record.agreement or "", record.pid))
             elif isinstance(record, Process) and record.detail.get("aside") and record.meant != Transfer.STARTED:
-                self.spawn(self.settle(record.agreement or "", aside_id(record.pid), {}))
+                self.spawn(self.surely(self.settle, record.agreement or "", aside_id(record.pid), {}))
         for fact in evidence:
             if fact.what == telemetry.STATEMENT_AGREED and fact.kind is Kind.TRANSFER:
-                self.spawn(self._agreed(fact.pid or ""))
+                self.spawn(self.surely(self._agreed, fact.pid or ""))
 
     async def recover(self) -> int:
         """Settle what a crash has left open, before anybody can use more; returns the number of reservations.
@@ -274,6 +293,7 @@ class Ledger:
 
     async def close(self) -> None:
         """Come to the end of all settlements: nobody uses anything up any more."""
+        self._closing.set()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -312,7 +332,7 @@ class Holder:
         """Post what was spent and give back the rest."""
         await self.settled()
         if self.amounts:
-            await self._ledger.settle(self.agreement, self.id, self.spent)
+            await self._ledger.surely(self._ledger.settle, self.agreement, self.id, self.spent)
         self.amounts, self.spent = {}, {}
 
 

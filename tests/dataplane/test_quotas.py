@@ -23,6 +23,7 @@ from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import AGREED_SECONDS, LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
+from connector.errors import StoreError
 from connector.odrl.counters import Counter, Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.records import Changes, Evidence, Reservation, Usage
@@ -628,6 +629,52 @@ async def test_after_a_crash_what_a_transfer_was_signed_for_is_spent(ago: float,
     again.ledger.owed = partial(owed, again)
     await again.ledger.recover()
     assert await stands(again) == (spent, 0, rows)
+
+
+class Full(MemoryStore):
+    """A store whose disk is full for a while."""
+
+    full = False
+
+    async def commit(self, changes: Changes) -> Any:
+        if self.full:
+            raise StoreError("the disk is full")
+        return await super().commit(changes)
+
+
+@pytest.mark.asyncio
+async def test_what_a_full_disk_did_not_let_go_is_given_back_once_it_has_room(monkeypatch: pytest.MonkeyPatch):
+    refused, store = asyncio.Event(), Full()
+
+    def pause_seconds(_failures: int) -> float:
+        refused.set()
+        return 0.0
+
+    monkeypatch.setattr(quotas, "pause_seconds", pause_seconds, raising=False)
+    ledger, all_ = Desk(store, Counted()).ledger, Tally(RULE, BYTE_COUNT, (LEAST[BYTE_COUNT],))
+    one, other = ledger.holder(AGREEMENT, "t"), ledger.holder(AGREEMENT, "u")
+    assert await one.exchange([all_], {}) == "granted"
+    news = ledger.news(AGREEMENT)
+    assert await other.exchange([all_], {}) == "busy"
+    store.full = True
+    ledger.spawn(one.close())
+    await asyncio.wait([asyncio.create_task(refused.wait())], timeout=2.0)
+    store.full = False
+    await asyncio.wait_for(news.wait(), 2.0)
+    assert await other.exchange([all_], {}) == "granted"
+    await other.close()
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_stays_full_holds_up_no_end():
+    store = Full()
+    ledger = Desk(store, Counted()).ledger
+    holder = ledger.holder(AGREEMENT, "t")
+    assert await holder.exchange([BYTES], {}) == "granted"
+    store.full = True
+    ledger.spawn(holder.close())
+    await asyncio.wait_for(ledger.close(), 2.0)
+    assert (await store.usage(AGREEMENT)).open, "the next start settles it"
 
 
 @pytest.mark.asyncio
