@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -69,7 +70,8 @@ class UsedFile:
         try:
             following = os.open(part, FLAGS | os.O_TRUNC, MODE)
             try:
-                os.replace(self._path, self._before)
+                with suppress(FileNotFoundError):  # it has that name already, and only the next one had not got its own
+                    os.replace(self._path, self._before)
                 os.replace(part, self._path)
             except OSError:
                 os.close(following)

@@ -61,6 +61,26 @@ def test_where_no_other_file_can_be_begun_the_one_of_now_is_written_on_and_nobod
     file.close()
 
 
+def test_where_the_other_file_was_made_and_could_not_be_named_once_it_is_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(used_file, "PART_BYTES", 2 * ENTRY.size)
+    file, replace = UsedFile(tmp_path / "used"), os.replace
+
+    def broken(source: Path, target: Path) -> None:
+        if target == tmp_path / "used":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", broken)
+        for number in (0, 1):
+            file.write(digest(number), 7.0)
+    for number in (2, 3):
+        file.write(digest(number), 7.0)
+    assert [each for each, _ in file.read(7.0)] == [digest(number) for number in range(4)]
+    assert (tmp_path / "used").stat().st_size == ENTRY.size
+    file.close()
+
+
 def test_an_id_that_a_full_disk_takes_a_part_of_displaces_none_that_follows_and_what_is_damaged_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
