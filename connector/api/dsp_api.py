@@ -16,7 +16,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from connector.api.middleware import Limits, Whole, read_body
-from connector.control.catalog import Catalog, read_filter_text, read_filters
+from connector.control.catalog import Catalog, filter_text, read_filter_text, read_filters
 from connector.control.outbox import Outbox
 from connector.control.receive import Receiver
 from connector.dsp import wire
@@ -156,7 +156,7 @@ class DspApi:
             raise InvalidRequest("a page lies after one dataset or before one, not both")
         page = await self._catalog.page(caller, after=after, before=before, limit=self.page_datasets, filters=filters)
         response = web.Response(body=page.body, content_type="application/json")
-        more = f"&filter={quote(orjson.dumps(list(filters)).decode(), safe='')}" if filters else ""
+        more = f"&filter={filter_text(filters)}" if filters else ""
         links = [(page.next, "after", "next"), (page.previous, "before", "previous")]
         for cursor, name, relation in links:
             if cursor is not None:

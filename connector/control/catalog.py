@@ -44,6 +44,8 @@ FILTER = (
     "a filter is a list of objects with `property` (such as `@id`, `dct:title`, `dcat:keyword`), `operator` (`eq` or `contains`) and "
     "`value`, all strings"
 )
+FILTERS_MAX = 10  # each is held against up to ROWS_READ_MAX datasets, while everybody else waits
+FILTER_CHARACTERS_MAX = 2_048  # of all of them in an address: that is where the links of a page have them, beside a cursor
 SEALED_BYTES = 256  # what is sealed is filled up to a multiple, so that its length says nothing of an id
 
 # RFC 8288, 3: targets in angle brackets, each with its parameters; a quoted value may hold commas and semicolons.
@@ -198,14 +200,21 @@ def read_filters(value: Any) -> tuple[Mapping[str, Any], ...]:
     """Check the `filter` of a catalog request: a list of {property, operator eq or contains, value}, all of which must hold.
 
     DSP 2025-1 leaves filters to implementations and asks for 400 where one is not supported: raises InvalidRequest that
-    says what is. Absent and empty mean no filter.
+    says what is, also for more or longer ones than a link could carry on. Absent and empty mean no filter.
     """
     filters = tuple(value) if isinstance(value, list) else (value,) if value is not None else ()
     for one in filters:
         known = isinstance(one, Mapping) and set(one) == {"property", "operator", "value"}
         if not known or one["operator"] not in ("eq", "contains") or not all(isinstance(v, str) for v in one.values()):
             raise InvalidRequest(f"this filter is not supported; {FILTER}")
+    if len(filters) > FILTERS_MAX or len(filter_text(filters)) > FILTER_CHARACTERS_MAX:
+        raise InvalidRequest(f"this filter is too long: {FILTERS_MAX} objects at most, of {FILTER_CHARACTERS_MAX} characters in an address")
     return filters
+
+
+def filter_text(filters: Sequence[Mapping[str, Any]]) -> str:
+    """Filters as they stand in an address."""
+    return quote(orjson.dumps(filters), safe="")
 
 
 def read_filter_text(text: str) -> tuple[Mapping[str, Any], ...]:

@@ -15,6 +15,7 @@ import pytest
 from connector.adapters import keys, registry
 from connector.api.dsp_api import ROUTES, version_document
 from connector.app import Automatic
+from connector.control.catalog import FILTER_CHARACTERS_MAX, filter_text
 from connector.dsp import exchange
 from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.messages import OTHER, PATHS, Kind, Move, Role, path_of
@@ -119,6 +120,24 @@ async def test_a_filter_that_is_not_supported_is_refused(desk: Desk, bad: str):
         desk.us, "POST", "/catalog/request", orjson.dumps(CATALOG_REQUEST)[:-1] + b',"filter":' + bad.encode() + b"}"
     )
     assert (posted.status, posted.json["@type"]) == (400, "CatalogError")
+
+
+@pytest.mark.parametrize(("count", "letters"), [(11, 1), (1, 2_000), (1_000, 1)])
+async def test_a_filter_that_takes_long_or_that_no_link_could_carry_is_refused(desk: Desk, count: int, letters: int):
+    filters = [{"property": "@id", "operator": "contains", "value": "u" * letters}] * count
+    answer = await desk.peer.send(desk.us, "POST", "/catalog/request", CATALOG_REQUEST | {"filter": filters})
+    assert (answer.status, valid("CatalogError", answer.json)["@type"]) == (400, "CatalogError")
+    assert answer.json["reason"] == ["this filter is too long: 10 objects at most, of 2048 characters in an address"]
+
+
+async def test_the_longest_filter_is_carried_by_the_links(desk: Desk):
+    for n in range(3):
+        await desk.us.publish(f"urn:test:{n}:" + "\u60a3" * 400)
+    filters = [{"property": "@id", "operator": "contains", "value": ""}]
+    while len(filter_text(filters)) <= FILTER_CHARACTERS_MAX - len(quoted("\u60a3")):
+        filters[0]["value"] += "\u60a3"
+    walked = await pages(desk, "/catalog/request", CATALOG_REQUEST | {"filter": filters})
+    assert [len(page) for page, _ in walked] == [2, 1]
 
 
 async def test_absent_and_empty_filters_are_alike(desk: Desk):
