@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connector.adapters.memory import MemoryStore
-from connector.control.catalog import ROWS_READ_MAX, Catalog, CatalogPage, next_link, read_filters
+from connector.control.catalog import CATALOG_BYTES_MAX, ROWS_READ_MAX, Catalog, CatalogPage, next_link, read_filters
 from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp.answers import MENDED
@@ -150,6 +150,21 @@ async def test_who_may_see_little_gets_short_pages_and_a_link_on():
     assert await walk.forward() == ["urn:d:99999"]
     assert len(walk.pages) == 2
     assert await walk.back() == ["urn:d:99999"]
+
+
+@pytest.mark.asyncio
+async def test_pages_of_large_descriptions_are_short_enough_for_who_reads_them():
+    """A peer like us takes 10 MB."""
+    store, text = MemoryStore(), "x" * 1_000_000
+    for id in IDS:
+        large = dataset_record(id)
+        document = orjson.dumps(orjson.loads(large.document) | {"dct:description": text * (3 if id == IDS[3] else 1)})
+        await store.commit(Changes(saves=(replace(large, document=document),)))
+    walk = Walk(catalog(store), 100)
+    assert await walk.forward() == IDS
+    assert [len(ids_of(page)) for page in walk.pages] == [2, 1, 1, 2, 2, 2, 2]
+    assert await walk.back() == IDS[::-1]
+    assert max(len(page.body) for page in walk.pages) < CATALOG_BYTES_MAX / 3
 
 
 @pytest.mark.asyncio
