@@ -91,9 +91,9 @@ class Catalog:
     ) -> CatalogPage:
         """A page of at most `limit` datasets that the caller may see, in order of id, after or before the cursor.
 
-        One that would be larger than PAGE_BYTES_MAX has fewer. It has a neighbour exactly if there is something to see there, and no cursor names a dataset that the caller may not
-        see. After ROWS_READ_MAX rows a page ends as it is: from a short one, or an empty one, it can be told that many are
-        hidden or were filtered out, but not which.
+        One that would be larger than PAGE_BYTES_MAX has fewer. It has a neighbour exactly if there is something to see there, and no
+        cursor names a dataset that the caller may not see. After ROWS_READ_MAX rows a page ends as it is: from a short one, or an empty
+        one, it can be told that many are hidden or were filtered out, but not which.
         """
         after = after or None
         backwards, cursor = before is not None, before if before is not None else after
