@@ -39,7 +39,8 @@ class Downloaded(Value):
     without one only the size was compared, if even that was stated. `resumed` counts the continuations after a cut, `restarted`
     beginnings from zero. `sha256` is what the provider states if `stated`, else what the file has.
     A file that need not outlive a loss of power is not `durable`. Data without an end that are `open_ended` ended with their transfer, and
-    nobody has signed that this is all of them. `leaves_bytes` are those of the leaves that hold a range."""
+    nobody has signed that this is all of them. `leaves_bytes` are those of the leaves that hold a range, `lost_bytes` came and are not in
+    the file, as nobody had signed for them when the transfer ended."""
 
     size_bytes: int
     sha256: bytes
@@ -51,6 +52,7 @@ class Downloaded(Value):
     durable: bool = True
     open_ended: bool = False
     leaves_bytes: int | None = None
+    lost_bytes: int = 0
 
 
 class Described(Value):

@@ -94,6 +94,8 @@ def _reasons(pull: Pull, result: Downloaded) -> Iterator[str]:
         yield ONLY_SIZE
     if result.open_ended:
         yield OPEN_ENDED
+    if result.lost_bytes:
+        yield f"{result.lost_bytes} bytes more had come, which were not signed for when the transfer ended; they are not in the file"
     if pull.range is not None and result.leaves_bytes not in (None, result.size_bytes):
         whole = f"signed for and counted is the whole of the leaves that hold it, {result.leaves_bytes} bytes"
         yield f"the range `{pull.range}` is {result.size_bytes} bytes; {whole}"
@@ -139,8 +141,11 @@ async def _finish_live(sinks: Sinks, store: Store | None, pull: Pull, progress: 
     """Data without an end end with what was signed for. Who has `completed` their transfer does not say that this is all of them."""
     sink = await sinks.open(pull.out, part_of(pull), overwrite=False)
     try:
-        await sink.cut(await signed_bytes(store, (*pull.earlier, pull.transfer or "")))
-        result = Downloaded(await sink.resume(), sink.digest(), True, False, 0, 0, pull.validator, open_ended=completed)
+        signed = await signed_bytes(store, (*pull.earlier, pull.transfer or ""))
+        lost = max(0, sink.size_bytes - signed)
+        await sink.cut(signed)
+        known = True, False, 0, 0, pull.validator
+        result = Downloaded(await sink.resume(), sink.digest(), *known, open_ended=completed, lost_bytes=lost)
         await give_name(sink, pull, result, progress)
     finally:
         await sink.close()
