@@ -109,6 +109,7 @@ CODES: Final[dict[str, str]] = {
     "invoice-more": "a flow of the invoice counts more than its receipt, and its ack beyond that",
     "invoice-period": "a flow of the invoice counts less than it came to in the period by its receipts, or its ack is of after that",
     "invoice-ahead": "the invoice is of a period that ends after the file was written, and after everything in it",
+    "invoice-form": "the invoice is not written as invoices are: it lacks something, has something else, or spells it otherwise",
     "invoice-line": "a line of the invoice is for more than its flows come to, or its amount is not its quantity at its price",
     "invoice-price": "the invoice is in another currency, or a line of it at another price, than the agreement has, or for what has none",
     "invoice-quantity": "the lines of the invoice are not what its flows and its period come to by the prices of the agreement",

@@ -15,7 +15,7 @@ from connector.evidence.case import Case, Object
 from connector.evidence.figures import refuses
 from connector.evidence.flows import DIGEST_BYTES, Flow, Flows
 from connector.evidence.members import Member
-from connector.evidence_bills import priced
+from connector.evidence_bills import formed, priced
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, unsigned_time
 from connector.metering_bills.invoice import MILLISECOND, less
@@ -31,7 +31,9 @@ def check(case: Case, found: Flows) -> None:
             case.fault("invoice-twice", member)
         before = len(case.found)
         _invoice(case, found, member)
-        if len(case.found) == before:  # else what it comes to says nothing of its prices
+        if len(case.found) == before:  # else what it comes to says nothing of its spelling
+            formed.check(case, member)
+        if len(case.found) == before:  # nor of its prices
             priced.check(case, found, member)
 
 

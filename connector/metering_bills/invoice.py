@@ -31,6 +31,7 @@ from connector.values import Value
 
 Attested = Literal["both", "provider-only", "agreed"]  # by signed receipts, by the provider's word, by the agreement itself
 ALONE: Final = "provider-only"
+ROUNDING: Final = "half-even, once for each line"
 MICROSECONDS: Final = 1_000_000
 MILLISECOND: Final = 0.001  # to which an invoice says its period
 
@@ -173,7 +174,7 @@ class Invoice(Value):
             "from": rfc3339(self.begins),
             "to": rfc3339(self.ends),
             "currency": currency,
-            "rounding": "half-even, once for each line",
+            "rounding": ROUNDING,
             "lines": [
                 {
                     "price": line.price.path,

@@ -459,6 +459,7 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an invoice that counts nothing that is a number", "invoice-more", flow_of_invoice(counts={})),
     ("an invoice for less than its receipt", "invoice-period", unbilled),
     ("an invoice that ends before its ack", "invoice-period", invoiced(to="2027-01-15T08:00:01.000Z")),
+    ("an invoice with a total in another spelling", "invoice-form", invoiced(total="05.25")),
     ("an invoice of time that is yet to come", "invoice-ahead", invoiced(to="2027-01-15T08:06:31.000Z")),
     ("a line for more than was counted", "invoice-line", line_of_invoice(quantity=9_000_000, amount="2.25")),
     ("a line for more than it comes to", "invoice-line", line_of_invoice(amount="0.07")),
