@@ -27,32 +27,33 @@ DEPTH_MAX: Final = 64  # nested [ ] and ( ); rules, constraints and refinements 
 
 # The terminals of the grammar (Turtle, 6.5), longest first where one begins like another, each with the space before it: half as many
 # matches. What most documents are made of stands first, and by its first character each is told from those before it. Nothing is given
-# back (`++`, `*+`), and a word after which a name goes on is none (but a truth may end a statement before a directive): or what is no
-# token after a long comment, or a long row of words and dots, would cost its square. What is none of them is all the rest of the document.
+# back (`++`, `*+`, and `(?>` around a group that is repeated: a `*+` behind one keeps what its last turn took before it failed, in Python
+# before 3.11.5, cpython issue 106052), and a word after which a name goes on is none (but a truth may end a statement before a directive):
+# or what is no token after a long comment, or a long row of words and dots, would cost its square. What is none of them is all the rest.
 _BASE: Final = (
     "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d\u2070-\u218f\u2c00-\u2fef\u3001-\ud7ff\uf900-\ufdcf"
     "\ufdf0-\ufffd\U00010000-\U000effff"
 )
 _CHARS: Final = _BASE + "_0-9\u00b7\u0300-\u036f\u203f\u2040-"
 _ESCAPE: Final = r"\\[_~.\-!$&'()*+,;=/?#@%]"
-_DOTTED: Final = rf"[{_CHARS}]*+(?:\.++[{_CHARS}]++)*+"  # a dot may stand in it, and not at its end
-_LOCAL: Final = rf"(?:[%{_BASE}_:0-9]|{_ESCAPE})[:%{_CHARS}]*+(?:(?:\.++(?=[\\:%{_CHARS}])|{_ESCAPE})[:%{_CHARS}]*+)*+"
+_DOTTED: Final = rf"[{_CHARS}]*+(?>(?:\.++[{_CHARS}]++)*)"  # a dot may stand in it, and not at its end
+_LOCAL: Final = rf"(?:[%{_BASE}_:0-9]|{_ESCAPE})[:%{_CHARS}]*+(?>(?:(?:\.++(?=[\\:%{_CHARS}])|{_ESCAPE})[:%{_CHARS}]*+)*)"
 _IN_IRI: Final = r"""[^\x00-\x20<>"{}|^`\\]*+"""
 _TOKEN: Final = re.compile(
     rf"""
-    ([ \t\r\n]*+(?:\#[^\r\n]*+[ \t\r\n]*+)*+)
+    ([ \t\r\n]*+(?>(?:\#[^\r\n]*+[ \t\r\n]*+)*))
     (?:([A-Za-z][A-Za-z0-9]*+:[A-Za-z0-9]++(?=[ \t\r\n;,\]])
     | [;,\[\]()]
-    | <{_IN_IRI}(?:\\[uU][0-9A-Fa-f]{{4}}{_IN_IRI})*+>
-    | \"\"\"[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+\"\"\"
-    | \'\'\'[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+\'\'\'
-    | "[^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*+"
-    | '[^'\\\r\n]*+(?:\\.[^'\\\r\n]*+)*+'
+    | <{_IN_IRI}(?>(?:\\[uU][0-9A-Fa-f]{{4}}{_IN_IRI})*)>
+    | \"\"\"[^"\\]*+(?>(?:(?:\\.|"(?!""))[^"\\]*+)*)\"\"\"
+    | \'\'\'[^'\\]*+(?>(?:(?:\\.|'(?!''))[^'\\]*+)*)\'\'\'
+    | "[^"\\\r\n]*+(?>(?:\\.[^"\\\r\n]*+)*)"
+    | '[^'\\\r\n]*+(?>(?:\\.[^'\\\r\n]*+)*)'
     | [{_BASE}]{_DOTTED}:(?:{_LOCAL})?
     | :(?:{_LOCAL})?
     | [a-zA-Z]++(?!\.*+[:{_CHARS}])
     | (?:true|false)(?=\.(?::|(?i:prefix|base)[ \t\r\n\#<]))
-    | @[a-zA-Z]++(?:-[a-zA-Z0-9]++)*+
+    | @[a-zA-Z]++(?>(?:-[a-zA-Z0-9]++)*)
     | _:[{_BASE}_0-9]{_DOTTED}
     | [+-]?(?:[0-9]++\.[0-9]*+|\.?[0-9]++)[eE][+-]?[0-9]++
     | [+-]?[0-9]*+\.[0-9]++

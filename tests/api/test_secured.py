@@ -131,7 +131,8 @@ async def connected(version: ssl.TLSVersion | None = None) -> AsyncIterator[Wire
         await heard.made.wait()
         yield Wire(secured, heard, reader, writer)
     finally:
-        writer.transport.abort()
+        if not writer.is_closing():  # else it may have been closed twice, and Python before 3.11.4 cannot abort it then
+            writer.transport.abort()
         secured.abort()
         async with asyncio.timeout(WAIT_SECONDS):
             await heard.over.wait()

@@ -15,7 +15,7 @@ from rdflib.compare import isomorphic
 from connector.errors import PolicyError
 from connector.odrl import Code
 from connector.odrl_rdf.rdf import RDF, XSD, Literal
-from connector.odrl_rdf.turtle import DEPTH_MAX, MARKS_MAX, TOKENS_MAX, TURTLE_BYTES_MAX, graph_of
+from connector.odrl_rdf.turtle import _TOKEN, DEPTH_MAX, MARKS_MAX, TOKENS_MAX, TURTLE_BYTES_MAX, graph_of
 from tests.odrl_rdf.rdf_graphs import as_rdflib
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "odrl").rglob("*.ttl"))
@@ -227,3 +227,19 @@ def test_a_slip_of_the_pen_is_a_finding_or_another_graph(text: str, at: int, sli
 def test_a_name_means_what_its_prefix_means_where_it_stands():
     graph = graph_of("@prefix a: <urn:x:> . a:s a:p a:o . @prefix a: <urn:y:> . a:s a:p a:o .")
     assert {node: list(said) for node, said in graph.nodes.items()} == {"urn:x:s": ["urn:x:p"], "urn:y:s": ["urn:y:p"]}
+
+
+def test_no_group_is_repeated_without_giving_back_as_older_pythons_take_half_of_a_repetition():
+    """Before 3.11.5, which Debian 12 has, `(?:\\.++[a-z]++)*+` takes the last dot of `.a.b.` too (cpython issue 106052)."""
+    assert set(groups_that_give_nothing_back(re._parser.parse(r"a*+(?>(?:b|c)*)"))) == set()
+    assert set(groups_that_give_nothing_back(re._parser.parse(r"(a(?:bc)*+|d)"))) == {2}
+    assert set(groups_that_give_nothing_back(re._parser.parse(_TOKEN.pattern, _TOKEN.flags))) == set()
+
+
+def groups_that_give_nothing_back(parsed: object) -> Iterator[int]:
+    """How many parts each has that is repeated as a whole by `*+` or its like."""
+    if isinstance(parsed, re._parser.SubPattern | list | tuple):
+        for each in parsed:
+            yield from groups_that_give_nothing_back(each)
+            if isinstance(each, tuple) and each and each[0] is re._constants.POSSESSIVE_REPEAT and len(each[1][2]) > 1:
+                yield len(each[1][2])
