@@ -112,7 +112,7 @@ class Dialled(aiohttp.TCPConnector):
         super().__init__(**options)
         self._judge, self._trust = judge, trust
         # Where it was meant to go, where it goes, by the number of its socket, which copies of that have, too.
-        self._known: dict[int, tuple[str, tuple[Any, ...], weakref.ref[asyncio.Transport]]] = {}
+        self._known: dict[int, tuple[str, tuple[Any, ...], ssl.SSLContext | None, weakref.ref[asyncio.Transport]]] = {}
         self._many = KNOWN_MIN
 
     async def connect(
@@ -127,11 +127,12 @@ class Dialled(aiohttp.TCPConnector):
         if transport is None or transport.is_closing() or (there := transport.get_extra_info("peername")) is None:
             return connection  # the other end is gone already: whoever writes to it finds out
         where = str(req.url.origin())
-        if (why := self._ends(where, there, transport)) is not None:
+        tls = transport.get_extra_info("sslcontext")
+        if (why := self._ends(where, there, tls)) is not None:
             transport.abort()
             connection.close()
             raise why
-        self._known[os.fstat(transport.get_extra_info("socket").fileno()).st_ino] = where, there, weakref.ref(transport)
+        self._known[os.fstat(transport.get_extra_info("socket").fileno()).st_ino] = where, there, tls, weakref.ref(transport)
         if len(self._known) > self._many:
             open_ = _sockets()
             self._known = {number: known for number, known in self._known.items() if number in open_}
@@ -149,18 +150,17 @@ class Dialled(aiohttp.TCPConnector):
     def look_again(self) -> None:
         """End what would not be made now, and say why."""
         open_ = _sockets()
-        for number, (where, there, known) in tuple(self._known.items()):
+        for number, (where, there, tls, known) in tuple(self._known.items()):
             transport = known()
-            if number in open_ and (why := self._ends(where, there, transport)) is not None:
+            if number in open_ and (why := self._ends(where, there, tls)) is not None:
                 telemetry.log.warning("connection ended", to=where, reason=why.message)
-                if transport is not None:
+                if transport is not None and not transport.is_closing():  # Python before 3.11.4 aborts none that was closed twice
                     transport.abort()
                 for descriptor in open_[number]:
                     _shut(descriptor, number, there)
 
-    def _ends(self, where: str, there: tuple[Any, ...], transport: asyncio.Transport | None) -> ConnectorError | None:
+    def _ends(self, where: str, there: tuple[Any, ...], tls: ssl.SSLContext | None) -> ConnectorError | None:
         """Why this connection would not be made now."""
-        tls = transport.get_extra_info("sslcontext") if transport is not None else None
         if tls is not None and not self._trust.counts(tls):
             why = "trusted authorities or lists of revoked certificates have changed since it was dialled"
             return PeerFailed(f"`{where}` is asked anew who it is: {why}")

@@ -194,6 +194,24 @@ async def test_other_lists_end_what_is_open_at_once_and_who_is_still_good_is_dia
 
 
 @pytest.mark.asyncio
+async def test_a_connection_that_is_being_closed_keeps_no_other_from_being_ended(space: Space):
+    """Python before 3.11.4 neither aborts one that was closed twice over TLS, nor says anything of it."""
+    async with AsyncExitStack() as stack:
+        first, port = await stack.enter_async_context(serving(beginning, tls=space.server))
+        second, other = await stack.enter_async_context(serving(saying(response(b"sealed")), tls=space.server))
+        async with calling(**space.files) as peer, peer.stream("GET", f"https://127.0.0.1:{port}/", headers={}) as incoming:
+            assert await anext(incoming.chunks()) == b"first"
+            ((*_, known),) = peer._open_session().connector._known.values()
+            assert await sent(peer, f"https://127.0.0.1:{other}/") == b"sealed"
+            known().close()
+            known().close()
+            space.put(revoking(space.root), revoking(space.between, trustme.CA().issue_cert("x")))
+            peer.renew()
+            async with asyncio.timeout(SOON):
+                await asyncio.gather(first.closed.wait(), second.closed.wait())
+
+
+@pytest.mark.asyncio
 async def test_an_authority_that_is_taken_away_ends_what_it_vouched_for_and_vouches_for_nobody_again(space: Space, log: io.StringIO):
     async with AsyncExitStack() as stack:
         idle, port = await stack.enter_async_context(serving(saying(response(b"sealed")), tls=space.server))
