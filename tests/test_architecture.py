@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors", "values"},
     "vocabulary": {"errors"} | PURE,
     "telemetry": {"errors", "signatures.credentials"},
-    "lanes": {"merkle", "telemetry"},
+    "lanes": {"merkle", "metering", "telemetry"},
     "lasting": {"telemetry"},
     "control": {"dataplane.edr"} | INWARD,  # a transfer that starts hands out an access token
     "dataplane": INWARD,

@@ -23,6 +23,7 @@ from connector.adapters.http_source import MEDIA_TYPE, URL_CHARACTERS_MAX
 from connector.adapters_streams.events import Another, Events, demand_room
 from connector.adapters_streams.http_wire import Wire
 from connector.errors import EgressDenied, InvalidRequest, PeerFailed, SourceFailed
+from connector.lanes.counting import may_be_empty
 from connector.ports import Along, Download, Stat
 from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, Dials, LiveSource, Records, unit_of
 
@@ -232,7 +233,7 @@ class Lines:
         self._rest = bytes(view[end:]) if end else self._rest + view
         demand_room(self._rest)
         # CPython goes over lines by `memchr`, in a fifth of the time in which it, or a regular expression, finds two line feeds.
-        if b"\n" in BytesIO(whole) or (b"\r" in whole and b"\r\n" in BytesIO(whole)):
+        if may_be_empty(whole) and (b"\n" in BytesIO(whole) or (b"\r" in whole and b"\r\n" in BytesIO(whole))):
             whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip(b"\r\n"))
         if whole and self._member is not None:
             self.position = _position(whole[whole.rfind(b"\n", 0, -1) + 1 :], self._member)

@@ -27,7 +27,7 @@ from msgspec import Struct
 from connector.adapters_streams.buffers import Buffers
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
 from connector.lanes import hashing
-from connector.metering.content import records_in
+from connector.lanes.counting import records_in
 from connector.ports import Detached
 from connector.ports.sinks import Move
 from connector.values import Value, field

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor, Future
 
 from connector.lanes import hashing
+from connector.lanes.counting import live_records
 from connector.metering import live
 from connector.metering.content import CHUNK_BYTES, Leaf
 from connector.ports import Stage
@@ -38,7 +39,7 @@ def sealed(
             these = spans[number : number + step]
             for n, (hash_, (first, end)) in enumerate(zip(hashing.leaf_hashes(data, these), these, strict=True), number):
                 last = data[first - 1 : first] if first else before
-                leaves[n] = Leaf(hash_, end - first, live.records(data, unit, first, end, last))
+                leaves[n] = Leaf(hash_, end - first, live_records(data, unit, first, end, last))
 
     other: Future[None] | None = None
     if beside is not None and len(spans) > 1:

@@ -27,6 +27,7 @@ from connector.intake.heads import Unfit, read_head
 from connector.intake.live_promise import Goal, Held, LivePromise, State, told_of
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken
+from connector.lanes.counting import live_records
 from connector.lanes.hashing import leaf_hashes
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
@@ -375,9 +376,8 @@ def _hashed(body: memoryview, lengths: tuple[int, ...], unit: str, last: bytes) 
     spans = tuple(zip((0, *ends), ends, strict=False))
     records = 0
     for first, end in spans:
-        leaf = bytes(body[first:end])
-        records += live.records(leaf, unit, 0, end - first, last)
-        last = leaf[-1:]
+        records += live_records(body, unit, first, end, last)
+        last = bytes(body[end - 1 : end])
     return leaf_hashes(body, spans), records
 
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from connector.lanes import hashing, kernel
-from connector.lanes.machine import Forbidden, Kernel
+from connector.lanes import hashing, kernel, lines
+from connector.lanes.machine import Forbidden, Kernel, joined
 
 CPU_SECONDS: Final = 60
 REFUSED: Final = 3  # exit status; the reason stands in stderr
@@ -67,7 +67,7 @@ def main(lanes: int) -> int:
     with suppress(OSError):
         OOM_SCORE.write_text(ENDS_FIRST)
     try:
-        code = compiled(kernel.text(lanes))
+        code = joined(compiled(kernel.text(lanes)), compiled(lines.TEXT))
         hashing.check(Kernel(code, lanes))
     except (Uncompiled, hashing.Unused, Forbidden) as refused:
         sys.stderr.write(str(refused))

@@ -33,6 +33,7 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 WIDE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 TIMED_BYTES, TIMES = 32 << 10, 5  # of each leaf that both are timed by
 # Lengths around each border: of the first block, of the last one, and of the room for the padding.
+TRIED_LINES: Final = (b"", b"\r", b".", b"\x8a" * 30)  # the first two of which are empty
 TRIED_BYTES: Final = (0, 1, 54, 55, 62, 63, 64, 117, 118, 119, 127, 4096)
 
 
@@ -99,6 +100,10 @@ def check(kernel: Kernel) -> None:
             spans = [(n, n + length + more * n) for n in range(kernel.lanes)]
             if kernel.leaf_hashes(data, spans) != _by_hashlib(data, spans):
                 raise Unused(f"the kernel has hashed {length} bytes wrongly")
+        for line in TRIED_LINES:
+            text = (line + b"\n") * length
+            if kernel.line_feeds(text, 0, len(text)) != (length, bool(length and line in TRIED_LINES[:2])):
+                raise Unused(f"the kernel has counted {length} lines wrongly")
 
 
 def timed(kernel: Kernel, clock: Callable[[], int] = time.thread_time_ns) -> int:
@@ -153,6 +158,11 @@ class LeafHashing:
         view = memoryview(data)
         return [hashes.get(n) or leaf_hash(view[first:end]) for n, (first, end) in enumerate(spans)]
 
+    def line_feeds(self, data: Data, first: int, end: int) -> tuple[int, bool] | None:
+        """As `Kernel.line_feeds`; None where there is no kernel, or too little for it."""
+        kernel, _ = self._using or (None, 0)
+        return kernel.line_feeds(data, first, end) if kernel is not None and end - first >= LEAF_BYTES_MIN else None
+
     def _count(self, more_bytes: int) -> None:
         with self._lock:
             self._left -= more_bytes
@@ -203,6 +213,11 @@ HASHING: Final = LeafHashing(made)  # one for each process: a kernel is good for
 def leaf_hashes(data: Data, spans: Sequence[tuple[int, int]]) -> list[bytes]:
     """The leaf hash (RFC 6962, 2.1) of each [from, to) of `data`; lets go of the interpreter's lock where there are many, or long ones."""
     return HASHING.leaf_hashes(data, spans)
+
+
+def line_feeds(data: Data, first: int, end: int) -> tuple[int, bool] | None:
+    """See `LeafHashing.line_feeds`."""
+    return HASHING.line_feeds(data, first, end)
 
 
 def together(count: int) -> int:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from connector.lanes import kernel
+from connector.lanes import kernel, lines
 
 PREFIX: Final = b"\0"  # of a leaf (RFC 6962, 2.1)
 END: Final = b"\x80"  # of a message (FIPS 180-4, 5.1.1)
@@ -51,6 +51,8 @@ _get.argtypes, _get.restype = (ctypes.py_object, ctypes.POINTER(_View), ctypes.c
 _release = ctypes.pythonapi.PyBuffer_Release
 _release.argtypes, _release.restype = (ctypes.POINTER(_View),), None
 _CALL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)  # lets go of the interpreter's lock
+_COUNT = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint8, ctypes.c_uint8, ctypes.c_void_p)
+FEED, BACK = ord("\n"), ord("\r")
 
 
 def executable(code: bytes) -> mmap.mmap:
@@ -69,13 +71,19 @@ def _address(memory: mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
+def joined(leaves: bytes, feeds: bytes) -> bytes:
+    """The code of both functions, as one."""
+    return LENGTH.pack(len(leaves)) + leaves + feeds
+
+
 class Kernel:
-    """Machine code of `kernel.text(lanes)`. Raises Forbidden."""
+    """Machine code of `kernel.text(lanes)` and of `lines.TEXT`, `joined`. Raises Forbidden."""
 
     def __init__(self, code: bytes, lanes: int) -> None:
         self.lanes = lanes
-        self._memory = executable(code)
-        self._call = _CALL(_address(self._memory))
+        border = LENGTH.size + LENGTH.unpack_from(code)[0]
+        self._memory, self._counting = executable(code[LENGTH.size : border]), executable(code[border:])
+        self._call, self._count = _CALL(_address(self._memory)), _COUNT(_address(self._counting))
         self._begin = struct.pack(f"={8 * lanes}I", *(word for word in kernel.BEGIN for _ in range(lanes)))
         self._words = struct.Struct(f"={8 * lanes}I")
         self._from = struct.Struct(f"={kernel.PARTS * lanes}Q")
@@ -90,6 +98,22 @@ class Kernel:
             if not 0 < len(spans) <= self.lanes or not all(0 <= first <= end <= view.length for first, end in spans):
                 raise ValueError(f"{len(spans)} leaves are too many, or not in {view.length} bytes")
             return self._hashed(memoryview(data), view.address or 0, spans)
+        finally:
+            _release(view)
+
+    def line_feeds(self, data: Data, first: int, end: int) -> tuple[int, bool]:
+        """How many line feeds stand in the bytes [first, end) of `data`, and whether a line in them may be empty, if one begins with the
+        first: a feed follows another, or there is a carriage return. Raises ValueError for what is not in `data`."""
+        view = _View()
+        _get(data, view, CONTIGUOUS)
+        try:
+            if not 0 <= first <= end <= view.length:
+                raise ValueError(f"the bytes are not in {view.length}")
+            odd, count = ctypes.c_uint8(0), (end - first) // lines.STEP_BYTES * lines.STEP_BYTES
+            found = self._count((view.address or 0) + first, count, FEED, BACK, ctypes.addressof(odd)) if count else 0
+            rest = bytes(memoryview(data)[first + count : end])
+            before = bytes(memoryview(data)[first + count - 1 : first + count]) if count else b"\n"
+            return found + rest.count(b"\n"), bool(odd.value) or b"\r" in rest or b"\n\n" in before + rest
         finally:
             _release(view)
 

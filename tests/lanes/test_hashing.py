@@ -54,6 +54,10 @@ class Told:
         self.counts.append(len(spans))
         return [leaf_hash(data[first:end]) for first, end in spans]
 
+    def line_feeds(self, data: Data, first: int, end: int) -> tuple[int, bool]:
+        text = bytes(data[first:end])
+        return text.count(b"\n"), text.startswith(b"\n") or b"\n\n" in text or b"\r" in text
+
 
 @settings(max_examples=50)
 @given(spans=st.lists(st.tuples(st.integers(0, len(LONG) - 5000), LENGTHS), max_size=40), least=st.integers(1, 16))
@@ -127,6 +131,18 @@ def test_nobody_waits_for_a_kernel_and_one_is_made_once_it_is_worth_it():
     go.set()
     assert ours.settled.wait(WAIT_SECONDS)
     assert (len(asked), ours.together(16), ours.together(3), ours.together(2)) == (1, 16, 16, 1)
+
+
+@pytest.mark.parametrize("amiss", [(1, False), (0, True)], ids=["one too many", "one that is taken for empty"])
+def test_a_kernel_that_counts_lines_wrongly_is_never_used(amiss: tuple[int, bool], said: Callable[[], dict[str, object]]):
+    class Wrong(Told):
+        def line_feeds(self, data: Data, first: int, end: int) -> tuple[int, bool]:
+            found, odd = super().line_feeds(data, first, end)
+            return (found + amiss[0], odd or amiss[1]) if end == 2 * 63 else (found, odd)
+
+    ours = settled(Wrong)  # type: ignore[arg-type,return-value]
+    assert (ours.together(16), ours.line_feeds(LONG, 0, len(LONG))) == (1, None)
+    assert said()["reason"] == "the kernel has counted 63 lines wrongly"
 
 
 @pytest.mark.parametrize("lane", [0, 7, 15])

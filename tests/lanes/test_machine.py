@@ -51,9 +51,30 @@ def test_of_leaves_of_several_lengths_no_more_is_copied_than_there_is():
     assert peak_bytes < 2 * len(data)
 
 
+TEXTS = st.lists(st.sampled_from([b"\n", b"\r", b"a", b"\x8a", b"x" * 31, b"y" * 32, b"z" * 100]), max_size=40).map(b"".join)
+
+
+@settings(max_examples=200)
+@given(text=TEXTS, first=st.integers(0, 70), less=st.integers(0, 70), kind=st.sampled_from(KINDS))
+@example(text=b"x" * 31 + b"\n" + b"\n" + b"x" * 40, first=0, less=0, kind=bytes)
+@example(text=b"x" * 31 + b"\n" + b"\n" + b"x" * 20, first=0, less=0, kind=bytes)
+def test_line_feeds_are_those_that_are_there_and_an_empty_line_is_seen(text: bytes, first: int, less: int, kind: type[bytes]):
+    first, end = min(first, len(text)), max(min(first, len(text)), len(text) - less)
+    part = text[first:end]
+    odd = part.startswith(b"\n") or b"\n\n" in part or b"\r" in part
+    assert kernel_of(16).line_feeds(kind(text), first, end) == (part.count(b"\n"), odd)
+
+
+@pytest.mark.parametrize("span", [(-1, 1), (1, 0), (1, len(DATA) + 1)])
+def test_no_line_outside_of_the_data_is_counted(span: tuple[int, int]):
+    with pytest.raises(ValueError, match="not in"):
+        kernel_of(16).line_feeds(DATA, *span)
+
+
 def test_data_may_be_let_go_of_afterwards():
     data = bytearray(DATA)
     kernel_of(16).leaf_hashes(data, [(0, 100)])
+    kernel_of(16).line_feeds(data, 0, 100)
     data.clear()  # raises BufferError while anybody has a hold of it
 
 
