@@ -224,9 +224,11 @@ class Flow:
 
     async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset` on, up to `end`, as they come. Where the log has ended so do they, but for somebody who signs: he is told
-        by the end of the transfer. Raises SourceFailed, also for an `end` that lies behind that of the log."""
+        by the end of the transfer. Raises SourceFailed, also for an `end` that lies behind that of the log, and once the log is let go: its
+        files are those of the one in its place, which writes over what nobody needs of that."""
         self.taking.has(min(offset, self.log.end))
         while offset < end:
+            self._demand_open()
             async with self._news:
                 while self.log.end <= offset and (self.log.over is None or self.taking.signs):
                     self._demand_open()

@@ -173,6 +173,19 @@ async def test_who_waits_for_more_of_a_flow_in_whose_place_another_comes_is_told
         assert done
 
 
+async def test_who_has_not_read_all_of_a_flow_in_whose_place_another_comes_opens_none_of_its_files_again(tmp_path: Path):
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        for _ in range(3):  # what came last is at hand
+            await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        with flow.reading():
+            async with aclosing(flow.pieces(0)) as pieces:
+                await lives.of(replace(PERMIT, source=PERMIT.source | {"url": "another"}))
+                with pytest.raises(SourceFailed, match="ask for it again"):
+                    await anext(pieces)
+    assert opened(tmp_path) == []
+
+
 async def test_nothing_is_closed_under_who_looks_for_what_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async with living(tmp_path, faucet := Faucet()) as lives:
         await come(lives, faucet, b"a\n")
