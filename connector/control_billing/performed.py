@@ -20,6 +20,7 @@ from connector.values import replace
 
 ANY_ACTION = "odrl:use"  # of a duty that names none
 ID = re.compile(r"(?!(?:mailto|tel|sms|acct):)[A-Za-z][A-Za-z0-9+.-]*:[^\s@]+")  # an IRI that is no address of a person
+AMOUNT = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")  # without an exponent: a thousand million noughts are written in eleven characters
 DUTY_CHARACTERS = 200  # of what was taken for a duty, in a refusal
 
 
@@ -35,10 +36,9 @@ def performance(
         raise InvalidRequest(f"the agreement has no duty `{duty[:DUTY_CHARACTERS]}`; it has {known}", pointer="/duty")
     actions = [each.iri for each in found.actions]
     act = {"duty": found.path, "action": action or (actions[0] if actions else ANY_ACTION), "at": at, "by": by, "amounts": dict(amounts)}
-    try:
-        event = _event(act)
-    except ValueError:
-        raise InvalidRequest('an amount is no number; write it as text, like "5.00"', pointer="/amounts") from None
+    if not all(AMOUNT.fullmatch(text) for text in amounts.values()):
+        raise InvalidRequest('an amount is no number; write it as text, like "5.00"', pointer="/amounts")
+    event = _event(act)
     paid = pays(policy, found, event)
     if not (performs(policy, found, event) if paid is None else paid):
         asks = ", ".join(f"`{compact(name)}`" for name in actions)

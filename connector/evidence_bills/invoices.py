@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from hashlib import sha256
 from math import inf
 from typing import Any, Final
@@ -21,6 +22,7 @@ from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, u
 from connector.metering_bills.invoice import MILLISECOND, less
 from connector.values import replace
 
+AMOUNT: Final = re.compile(r"[+-]?[0-9]{1,80}(?:\.[0-9]{1,80})?")  # a price has 24 digits, and what is counted 16
 BESIDE: Final = frozenset({"digest", "left_out", "preliminary"})  # of an invoice, what its digest is not of: one side alone knows it
 
 
@@ -192,8 +194,8 @@ def _follows(said: dict[str, Any], lines: Sequence[dict[str, Any]], line: dict[s
     says so, and its amount is what its quantity comes to at its price. What a price has come to so far is rounded, so a line differs by one
     of the smallest unit at most."""
     try:
-        amount, price, quantity, per = Decimal(line["amount"]), Decimal(line["unit_price"]), line["quantity"], line["per"]
-        least = Decimal(1).scaleb(int(amount.as_tuple().exponent))
+        amount, price, quantity, per = _exact(line["amount"]), _exact(line["unit_price"]), line["quantity"], line["per"]
+        least = Fraction(1, 10 ** len(line["amount"].partition(".")[2]))
         if not all(isinstance(each, int) and not isinstance(each, bool) for each in (quantity, per)) or per <= 0:
             return False
         if (name := line["counted"]) is not None:
@@ -204,18 +206,25 @@ def _follows(said: dict[str, Any], lines: Sequence[dict[str, Any]], line: dict[s
             if sum(each["quantity"] for each in same) > getattr(counts, str(name)):
                 return False
         return bool(abs(amount * per - price * quantity) <= least * per)
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return False
 
 
 def _adds_up(said: dict[str, Any]) -> bool:
-    """Whether lines add up to the total, and flows to the counts. Exact: decimal texts of one currency have as many digits."""
+    """Whether lines add up to the total, and flows to the counts."""
     try:
-        amounts = sum((Decimal(line["amount"]) for line in _list(said.get("lines"))), Decimal(0))
+        amounts = sum((_exact(line["amount"]) for line in _list(said.get("lines"))), Fraction(0))
         counted = sum((counts_of(flow["counts"]) for flow in _list(said.get("flows"))), NOTHING)
-        return amounts == Decimal(said["total"]) and counted == counts_of(said["counts"])
-    except (InvalidOperation, KeyError, TypeError, ValueError):
+        return amounts == _exact(said["total"]) and counted == counts_of(said["counts"])
+    except (KeyError, TypeError, ValueError):
         return False
+
+
+def _exact(text: object) -> Fraction:
+    """An amount, however many digits it has: a `Decimal` is rounded to 28. ValueError for what is no decimal of so many as any can have."""
+    if not isinstance(text, str) or AMOUNT.fullmatch(text) is None:
+        raise ValueError("this is no amount")
+    return Fraction(text)
 
 
 def _list(value: object) -> Sequence[dict[str, Any]]:

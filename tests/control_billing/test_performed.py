@@ -81,7 +81,10 @@ async def test_what_shapes_the_data_is_for_who_uses_them_or_nothing_leaves_befor
         ({"duty": "/permission/0/duty/0", "by": "did:web:somebody.else"}, "/action"),
         ({"duty": "/permission/0/duty/0", "at": "2999-01-01T00:00:00Z"}, "/at"),
         ({"duty": "/permission/0/duty/0", "at": "soon"}, "/at"),
-        ({"duty": "/permission/0/duty/0", "amounts": {"http://www.w3.org/ns/odrl/2/payAmount": "much"}}, "/amounts"),
+        *[
+            ({"duty": "/permission/0/duty/0", "amounts": {"http://www.w3.org/ns/odrl/2/payAmount": much}}, "/amounts")
+            for much in ("much", "1/0", "1e99999999", "5,00", "")
+        ],
     ],
 )
 async def test_what_fulfils_no_duty_is_not_recorded_and_the_answer_says_why(two: Pair, body: dict[str, Any], pointer: str):

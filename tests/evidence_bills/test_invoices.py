@@ -1,5 +1,7 @@
 """What an invoice says, against the receipts and acks: what it leaves out is no lie."""
 
+import pytest
+
 from connector.evidence.verify import verify
 from connector.evidence_bills.invoices import BESIDE
 from connector.metering.counts import Counts
@@ -7,9 +9,29 @@ from connector.metering.objects import Ack, Receipt
 from connector.metering_bills.invoice import invoice_of
 from connector.values import replace
 from tests.evidence.forgeries import invoiced, other
-from tests.evidence.rig import DOCUMENT, NOW, PROVIDER, SOUND, TRANSFER, Story, billed
+from tests.evidence.rig import DOCUMENT, LAYOUT, NOW, PROVIDER, SOUND, TRANSFER, Story, billed
 from tests.evidence.test_held import CLOSED
+from tests.metering_bills.priced import price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
+
+
+@pytest.mark.parametrize("total", [" 5.25", "5_.25", "525E-2", "\u0665.25", "5.25\n", "1e999999999", "21/4", "NaN", 5.25, None])
+def test_a_total_that_is_no_decimal_adds_up_to_nothing(total: object):
+    draft = SOUND.copy()
+    invoiced(total=total)(draft)
+    assert draft.codes() == {"invoice-total"}
+
+
+def test_sums_of_any_size_are_exact():
+    """A price may have 24 digits and a count 16, which is more than a decimal of the interpreter holds."""
+    document = DOCUMENT | {"permission": [{"action": "use", "duty": [price("99999999999999999999999.5", "record")]}]}
+    counts = Counts(LAYOUT.size_bytes, 2**53 - 1, 1, 1, 7)
+    draft = Story({"manifest": other(unit="line")}, document=document, counts=counts).draft()
+    total = draft.one("invoice")["document"]["total"]
+    assert total == "900719925474099099999995496400372629504.50"
+    assert draft.codes() == set()
+    invoiced(total=total.replace("04.50", "04.51"))(draft)
+    assert draft.codes() == {"invoice-total"}
 
 
 def test_an_agreement_without_prices_has_no_invoice():
