@@ -49,7 +49,7 @@ from connector.control.pulls import Pulls
 from connector.control.receive import Receiver
 from connector.control.rights import Rights
 from connector.control.simulate import Simulation
-from connector.control.steps import Steps
+from connector.control.steps import DeadLetters, Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Watch
 from connector.control_billing.affording import reckoning
@@ -298,7 +298,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
         protocol.admit = disks.admit
         doors = Doors(
-            store, journal, feed, outbox, operations, catalogs, publishing, pulls,
+            store, journal, feed, outbox, DeadLetters(journal, steps, anew), operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
             {"data": settings.data.url, "version": connector.__version__}, book,
             Bills(store, policies, clock, lambda: identity.own.id, states.stating, pulls.live, states.closings),

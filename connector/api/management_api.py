@@ -307,7 +307,7 @@ class ManagementApi:
     async def _replay(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
         letter = await self._d.store.outbound(id)
-        if not await self._d.outbox.replay(id):
+        if not await self._d.letters.replay(id):
             if letter is None or not letter.dead:
                 raise Contradiction(f"there is no dead letter `{id}`")
             process = await self._d.store.process(letter.kind, letter.pid)
@@ -318,7 +318,7 @@ class ManagementApi:
         return shapes.answer({"replayed": id})
 
     async def _discard(self, request: web.Request) -> web.Response:
-        if not await self._d.outbox.discard(request.match_info["id"]):
+        if not await self._d.letters.discard(request.match_info["id"]):
             raise NotFound(f"there is no dead letter `{request.match_info['id']}`")
         return web.Response(status=204)
 

@@ -12,6 +12,7 @@ from connector.control.outbox import Outbox
 from connector.control.publish import Publishing
 from connector.control.pulls import Pulls
 from connector.control.simulate import Simulation
+from connector.control.steps import DeadLetters
 from connector.control_billing.bills import Bills
 from connector.ledger.book import Book
 from connector.odrl_forms.drafts import Examined, Form
@@ -30,6 +31,7 @@ class Doors(Value):
     journal: Journal
     feed: Feed
     outbox: Outbox
+    letters: DeadLetters
     operations: Operations
     catalogs: PeerCatalogs
     publishing: Publishing

@@ -19,11 +19,11 @@ from connector import telemetry
 from connector.control.compose import saying
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
-from connector.control.steps import Steps, fact
+from connector.control.steps import Anew, Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is_pid
-from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed
+from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Outbound
 from connector.values import replace
@@ -35,8 +35,6 @@ ERROR_CHARACTERS_MAX = 1000  # of a peer's words in our records
 ADDRESSED = frozenset({Move.START, Move.TRANSFER_REQUEST})
 # What has to be added to a message for each attempt: the data address of a start, or of a request for push, with a token of its own.
 Finish = Callable[[Outbound, Process], Awaitable[Mapping[str, Any]]]
-# How a move of ours that gives a right is decided anew: from the process and the instant (POSIX seconds).
-Anew = Callable[[Process, float], Awaitable[Reaction]]
 Taken = tuple[int, str | None]  # the status of an answer that has taken our message, and the peer's pid if the answer names it first
 
 
@@ -353,41 +351,3 @@ class Outbox:
             return self._steps.end(current, "states-differ", (reason,), now, because=(fact(telemetry.DIVERGED, current, now, row.move),))
 
         await self._journal.decide(step, row.pid)
-
-    async def replay(self, id: str) -> bool:
-        """Send a dead letter again, with a fresh deadline. False if there is no such letter or its process has moved on.
-        Raises Contradiction for what is not permitted any more, an agreement or a start; its process ends with that reason."""
-        row = await self._store.outbound(id)
-        if row is None or not row.dead:
-            return False
-        done = False
-        over: tuple[str, ...] = ()
-
-        async def step() -> Changes | None:
-            nonlocal done, over
-            process, now = await self._journal.process(row.kind, row.pid), self._journal.clock.now()
-            done = process is not None and process.in_flight is None and exchange.legal(process, process.role, row.move)
-            if process is None or not done:
-                return None
-            reaction = Reaction(process)
-            if row.move in self._anew:
-                reaction = await self._anew[row.move](process, now)
-                if reaction.act is not None and reaction.act.move is not row.move:
-                    over = reaction.act.reasons
-                    return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
-            return self._steps.again(process, reaction, row, now)
-
-        await self._journal.decide(step, row.pid)
-        if over:
-            raise Contradiction(f"{'; '.join(over)}; the letter is dropped and the {row.kind} ends with this reason", over)
-        return done
-
-    async def discard(self, id: str) -> bool:
-        """Drop a dead letter; its process ends by its deadline."""
-        row = await self._store.outbound(id)
-        if row is None or not row.dead:
-            return False
-        process = await self._journal.process(row.kind, row.pid)
-        evidence = (fact(telemetry.DISCARDED, process, self._journal.clock.now(), row.move),) if process else ()
-        await self._journal.commit(Changes(settled=(id,), evidence=evidence))
-        return True

@@ -1,4 +1,4 @@
-"""One step of a process as a write: what follows from a reaction, and what an operator or a timer asks for.
+"""One step of a process as a write: what follows from a reaction, what an operator or a timer asks for, and what nobody took.
 
 Everything that changes a process goes through `Steps.changes`, but for what is sent again: it asks the approver, puts the act in
 flight, sets when the process is due again, and returns the one `Changes` value.
@@ -6,15 +6,17 @@ flight, sets when the process is due again, and returns the one `Changes` value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from connector import telemetry
 from connector.control.compose import SAID, Sender, due_of, outgoing, saying
+from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
+from connector.errors import Contradiction
 from connector.metering.content import digest_of_json, write_bytes
 from connector.ports import Act, Approver, Ids
 from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
@@ -23,6 +25,8 @@ from connector.values import replace
 FORM = "evidence"  # in the detail of a fact the version of evidence files that are written of it; else one could pass for an older one
 NTH, FACTS = "nth", "facts"  # in the detail of a fact its number among those of its process; in that of the process the last of these
 NOTHING: Mapping[str, Any] = {}
+# How a move of ours that gives a right is decided anew: from the process and the instant (POSIX seconds).
+Anew = Callable[[Process, float], Awaitable[Reaction]]
 
 
 class Steps:
@@ -120,6 +124,65 @@ class Steps:
         sent = replace(sent, detail=detail, due=due_of(sent, times, now))
         expects = (Expect(Process, before.pid, before.version), *reaction.expects)
         return Changes(expects, (sent, *reaction.saves), outbox=(letter,), evidence=facts)
+
+
+class DeadLetters:
+    """Messages that nobody took in their time: an operator sends them again, or drops them. `anew` says how a move that gives a right is
+    decided once more. Each step looks at the letter in the turn of its process: one that somebody else has taken in hand meanwhile is
+    none any more."""
+
+    def __init__(self, journal: Journal, steps: Steps, anew: Mapping[Move, Anew]) -> None:
+        self._journal, self._store = journal, journal.store
+        self._steps = steps
+        self._anew = anew
+
+    async def replay(self, id: str) -> bool:
+        """Send a dead letter again, with a fresh deadline. False if there is no such letter or its process has moved on.
+        Raises Contradiction for what is not permitted any more, an agreement or a start; its process ends with that reason."""
+        letter = await self._letter(id)
+        if letter is None:
+            return False
+        done = False
+        over: tuple[str, ...] = ()
+
+        async def step() -> Changes | None:
+            nonlocal done, over
+            row, process = await self._letter(id), await self._journal.process(letter.kind, letter.pid)
+            now, done, over = self._journal.clock.now(), False, ()
+            if row is None or process is None or process.in_flight is not None or not exchange.legal(process, process.role, row.move):
+                return None
+            done = True
+            reaction = Reaction(process)
+            if row.move in self._anew:
+                reaction = await self._anew[row.move](process, now)
+                if reaction.act is not None and reaction.act.move is not row.move:
+                    over = reaction.act.reasons
+                    return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
+            return self._steps.again(process, reaction, row, now)
+
+        await self._journal.decide(step, letter.pid)
+        if over:
+            raise Contradiction(f"{'; '.join(over)}; the letter is dropped and the {letter.kind} ends with this reason", over)
+        return done
+
+    async def discard(self, id: str) -> bool:
+        """Drop a dead letter; its process ends by its deadline."""
+        letter = await self._letter(id)
+        if letter is None:
+            return False
+
+        async def step() -> Changes | None:
+            row, process = await self._letter(id), await self._journal.process(letter.kind, letter.pid)
+            if row is None:
+                return None
+            evidence = (fact(telemetry.DISCARDED, process, self._journal.clock.now(), row.move),) if process else ()
+            return Changes(settled=(id,), evidence=evidence)
+
+        return await self._journal.decide(step, letter.pid) is not None
+
+    async def _letter(self, id: str) -> Outbound | None:
+        row = await self._store.outbound(id)
+        return row if row is not None and row.dead else None
 
 
 def _holds_secrets(process: Process) -> bool:

@@ -1,5 +1,6 @@
 """What nobody took, and what was put off: dead letters that an operator sees, replays and drops, and the way on after a restart."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest_asyncio
 
 from connector import telemetry
 from connector.app import Automatic
+from connector.control.outbox import Outbox
+from connector.control.steps import DeadLetters
 from connector.dsp import wire
 from connector.dsp.exchange import INITIAL, Process
 from connector.dsp.messages import Move
@@ -72,6 +75,37 @@ async def test_what_nobody_takes_in_its_time_is_a_dead_letter_that_an_operator_s
 async def standing_alone(at: Desk) -> tuple[Process, Any]:
     await at.us.publish(DATASET)
     return await standing(at, T, "STARTED", P)
+
+
+@pytest.mark.parametrize(("first", "second"), [("replay", "discard"), ("discard", "replay"), ("discard", "discard")])
+@pytest.mark.asyncio
+async def test_of_two_operators_who_take_a_dead_letter_in_hand_at_once_one_comes_late(
+    hurried: Desk, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+):
+    """Else one hears that it is dropped and it is sent, or a message that is on its way has no row and nobody sends it again."""
+    process, _ = await standing_alone(hurried)
+    with scripted(hurried.peer, refusing(503, 99)):
+        await hurried.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        id = (await dead(hurried, process))["id"]
+    connector = hurried.us.connector
+    outbox = next(each.__self__ for each, _ in connector.journal._listeners if isinstance(getattr(each, "__self__", None), Outbox))
+    in_hand = DeadLetters(connector.journal, outbox._steps, outbox._anew)
+    late: list[asyncio.Task[bool]] = []
+    commit = connector.store.commit
+
+    async def slow(changes: Changes) -> Any:
+        if not late:
+            late.append(asyncio.create_task(getattr(in_hand, second)(id)))
+            for _ in range(20):
+                await asyncio.sleep(0)  # the second one looks at the letter while the write of the first is on its way
+        return await commit(changes)
+
+    monkeypatch.setattr(connector.store, "commit", slow)
+    assert (await getattr(in_hand, first)(id), await late[0]) == (True, False)
+    told = [e.what for e in await hurried.us.evidence(process.pid) if e.what in (telemetry.REPLAYED, telemetry.DISCARDED)]
+    assert told == [telemetry.REPLAYED if first == "replay" else telemetry.DISCARDED]
+    if first == "replay":
+        await hurried.us.state(T, process.pid, "SUSPENDED")
 
 
 @pytest.mark.asyncio
