@@ -28,6 +28,7 @@ from connector.values import replace
 
 GROUP_AT_MOST = 256  # entries to a commit: one tile
 LINGER_SECONDS = 0.25  # how long entries wait for more of them; who needs a number (an ack, a witness) does not wait for that
+APART_SECONDS = 1.0  # between two extensions for which nobody waits: each costs as much as two of the commits that it numbers
 LEASE_SECONDS = 2.0  # a write makes it anew; who holds it and is gone delays the next one for so long
 ASK_SECONDS = 0.05  # between two looks at a log that another one extends, while somebody waits
 FRESH_SECONDS = 1.0  # a checkpoint that is shown to others may be so old: each newer one costs a flush of the anchor
@@ -64,6 +65,7 @@ class Sequencer:
         self._waiting: dict[int, asyncio.Future[Place]] = {}
         self._pending = 0
         self._remembered = ""
+        self._extended_at = -APART_SECONDS  # by `perf_counter`
         self._woken, self._urgent = asyncio.Event(), asyncio.Event()
         self._published: tuple[str, float] | None = None
         self._publishing = asyncio.Lock()
@@ -200,7 +202,7 @@ class Sequencer:
         failures = 0
         while True:
             await self._woken.wait()
-            await self._linger(LINGER_SECONDS)
+            await self._linger(max(LINGER_SECONDS, self._extended_at + APART_SECONDS - perf_counter()))
             self._woken.clear()
             self._urgent.clear()
             try:
@@ -252,7 +254,8 @@ class Sequencer:
         entries_total.inc(len(rows))
         tree_size.set(later.size)
         checkpoint_at.set(now)
-        commit_seconds.observe(perf_counter() - started)
+        self._extended_at = perf_counter()
+        commit_seconds.observe(self._extended_at - started)
         await self._tell(later, {sequence: index for index, (sequence, _) in enumerate(rows, log.size)} if self._waiting else {})
         return len(rows) == GROUP_AT_MOST
 

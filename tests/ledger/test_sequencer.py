@@ -74,6 +74,19 @@ async def test_entries_that_nobody_waits_for_are_numbered_together_a_moment_late
         assert extended == [20]
 
 
+async def test_of_what_comes_bit_by_bit_and_nobody_waits_for_much_is_numbered_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(module, "APART_SECONDS", 0.2)
+    async with Site() as site:
+        begun = asyncio.get_running_loop().time()
+        for _ in range(10):
+            (said,) = await site.say()
+            await asyncio.sleep(3 * module.LINGER_SECONDS)
+        seconds, extended = asyncio.get_running_loop().time() - begun, (await the_log(site)).version
+        assert 1 <= extended <= 1 + seconds / module.APART_SECONDS
+        assert (await asyncio.wait_for(site.book.index_of(said.sequence), 5)).index == 9
+
+
 async def test_a_connector_with_nothing_to_say_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LINGER_SECONDS", 0.02)
     store = SqliteStore(tmp_path / "q.db", OWN)
