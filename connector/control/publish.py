@@ -25,6 +25,13 @@ from connector.ports.live import LiveSources
 from connector.records import Changes, Dataset, Evidence, Expect, Offer
 from connector.values import Value, field
 
+# Members that the description has by other names. Said once more, they would be offers that nobody can take and that nobody is spared.
+WRITTEN_HERE = {
+    "odrl:hasPolicy": "policies",
+    "http://www.w3.org/ns/odrl/2/hasPolicy": "policies",
+    "dcat:distribution": "source",
+    "http://www.w3.org/ns/dcat#distribution": "source",
+}
 COUNTERS = ("auto-counter", "approve")
 # RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
 MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127}(?:[ \t]*;[\t -~]{0,200})?")
@@ -125,6 +132,9 @@ class Publishing:
                 " write `dct:`, `dcat:` or a full IRI",
                 pointer="/properties",
             )
+        for name in manifest.properties:
+            if name in WRITTEN_HERE:
+                raise InvalidRequest(f"`{name}` is made of `{WRITTEN_HERE[name]}`; say there what it has to be", pointer="/properties")
         if manifest.counter not in COUNTERS:
             raise InvalidRequest(f"`counter` is `{manifest.counter}`; it is one of {', '.join(COUNTERS)}", pointer="/counter")
         if manifest.envelope is not None and isinstance(envelope := self._policies.parse(manifest.envelope), PolicyError):

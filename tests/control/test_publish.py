@@ -127,6 +127,8 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "an offer's id is unique",
     ),
     "a bare property": ({"policies": [OPEN], "properties": {"license": "x"}}, "/properties", "`license` have no prefix"),
+    "offers beside the offers": ({"policies": [OPEN], "properties": {"odrl:hasPolicy": [OPEN]}}, "/properties", "made of `policies`"),
+    "distributions": ({"policies": [OPEN], "properties": {"http://www.w3.org/ns/dcat#distribution": []}}, "/properties", "of `source`"),
     "an unknown source": ({"policies": [OPEN], "source": {"type": "ftp"}}, "/source/type", "known are file, http"),
     "no source type": ({"policies": [OPEN], "source": {}}, "/source/type", "known are file, http"),
     "a source outside": ({"policies": [OPEN], "source": {"type": "file", "path": "../token.sha256"}}, "/source/path", ""),
