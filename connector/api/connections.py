@@ -109,13 +109,14 @@ class Connection(web.RequestHandler):
     """aiohttp's protocol, with patience for a peer that does not read, and no word about its software. `lost` is called when
     the connection is."""
 
-    __slots__ = ("_body", "_ended", "_lost", "_quiet", "patience")
+    __slots__ = ("_body", "_ended", "_lost", "_quiet", "leave", "patience")
 
     def __init__(self, server: web.Server, patience: Patience, lost: Callable[[], None], **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self.patience, self._lost = patience, lost
         self._body: StreamReader = EMPTY_PAYLOAD  # of the request that came last
         self._ended, self._quiet = False, 0
+        self.leave: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -191,6 +192,8 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
         self.patience.end()
         self._lost()
+        if self.leave is not None:
+            self.leave()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """See aiohttp, which would look for more to parse whenever a piece of a body is read, paused or not."""

@@ -5,18 +5,39 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
 from aiohttp import web
 
+from connector.api.connections import Connection
 from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 from connector.values import Value
 
 FAST_PIECE_BYTES = 4 * FILE_PIECE_BYTES  # for a reader that took the last piece within FAST_SECONDS: a quarter of the turns of the loop
 FAST_SECONDS = 0.25
+PROBES = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))  # tcp(7): gone after a minute without an answer
+
+
+@contextmanager
+def attended(request: web.BaseRequest, leave: Callable[[], None]) -> Iterator[None]:
+    """Around an answer that waits for what may never come: `leave` is called once its client is gone, which no write would find out.
+    Where nothing says so, as a network that is cut does not, the kernel asks."""
+    connection, transport = request.protocol, request.transport
+    if transport is not None and (sock := transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
+        for option, value in PROBES:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    if isinstance(connection, Connection):
+        connection.leave = leave
+    try:
+        if transport is None:
+            leave()
+        yield
+    finally:
+        if isinstance(connection, Connection):
+            connection.leave = None
 
 
 class HttpOutlet:

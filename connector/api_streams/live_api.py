@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from connector.api.bulk_door import unpace
 from connector.api.data_answers import NO_STORE, cut_short
-from connector.api.outlet import HttpOutlet
+from connector.api.outlet import HttpOutlet, attended
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Permit
@@ -141,7 +141,7 @@ class LiveApi:
                 if permit.lease.stale:
                     permit = await ask()
                 bounds = (permit.not_after, permit.not_after_code, permit.counted_until, permit.agreement)
-                with self._flows.running(permit.transfer, *bounds) as running:
+                with self._flows.running(permit.transfer, *bounds) as running, attended(request, running.leave):
                     await response.prepare(request)
                     await _send_head(response)
                     async with aclosing(flow.pieces(span.first, span.first + span.length)) as output:

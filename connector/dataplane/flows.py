@@ -26,6 +26,7 @@ TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the o
 
 GRACE_SECONDS = 1.0  # a decision is taken anew at the instant at which claims lapse; one that nobody takes ends streams so much later
 AGREEMENT_ENDED, POLICY_BOUND, CLAIMS_LAPSED = "agreement-ended", "policy-bound-passed", "claims-lapsed"  # why a bound ends a stream
+READER_GONE = "reader-gone"
 COUNTED_ANEW = "counted-anew"  # from here on its bytes count under other rules: the next request goes on with those
 
 
@@ -255,6 +256,10 @@ class Running:
             self._reason = code
             self._task.cancel()
 
+    def leave(self) -> None:
+        """The reader is gone: nothing is waited for any more, and the block raises ConnectionResetError."""
+        self.cut(READER_GONE)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -265,4 +270,6 @@ class Running:
         telemetry.streams_cut.inc(1, self._reason)
         # The cancellation was ours and ends here, unless somebody else wants the task gone as well.
         if task.uncancel() == 0 and (kind is None or isinstance(error, asyncio.CancelledError)):
+            if self._reason == READER_GONE:
+                raise ConnectionResetError("the reader is gone") from None
             raise Withdrawn("the permission to read ended while the data was on its way", self._reason) from None

@@ -1,5 +1,6 @@
 """The way out of the data listener: what the kernel sends is what the file holds, to the byte, or the connection says otherwise."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from connector.api.outlet import HttpOutlet
+from connector.api.outlet import PROBES, HttpOutlet, attended
 from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 from tests.dataplane.rig import serving, some_bytes
@@ -31,6 +32,38 @@ async def through(send: Callable[[HttpOutlet, web.Request], Awaitable[None]], le
     app.router.add_get("/", handle)
     async with serving(app) as port, aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/") as answer:
         return await answer.read()
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_what_may_never_come_hears_that_his_client_is_gone_and_the_kernel_asks_where_nothing_says_so():
+    begun, gone, over, told = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[int]()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with attended(request, gone.set):
+            assert request.transport is not None
+            sock = request.transport.get_extra_info("socket")
+            told.extend(sock.getsockopt(socket.IPPROTO_TCP, option) for option, _ in PROBES)
+            told.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            begun.set()
+            await gone.wait()
+        with attended(request, told.clear):
+            pass
+        over.set()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    async with asyncio.timeout(5), serving(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
+        assert told == [30, 10, 3, 1]
+        writer.transport.abort()
+        await gone.wait()
+        await over.wait()
+    assert told == [], "also who has left before"
 
 
 @pytest.mark.asyncio

@@ -15,6 +15,7 @@ import pytest
 from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
 from connector.dataplane.accounts import Accounts
+from connector.dataplane.flows import Flows, Running
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane_accounts import flowing
@@ -110,6 +111,29 @@ async def test_where_a_log_is_let_go_while_its_account_is_looked_for_the_one_in_
         assert answer.status == 206
         assert numbers(before + data) == list(range(1, len(numbers(before + data)) + 1))
         assert found[-1].log is live._flows[TRANSFER].log
+
+
+async def test_of_a_reader_that_has_left_while_nothing_comes_no_stream_stays_and_no_time_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    left, plain = asyncio.Event(), Flows._leave
+
+    def leave(flows: Flows, stream: Running) -> None:
+        plain(flows, stream)
+        left.set()
+
+    monkeypatch.setattr(Flows, "_leave", leave)
+    async with client(tmp_path, "/lines?size=900&pause=3600") as at:
+        await at.take(900)
+        async with asyncio.timeout(5):
+            await left.wait()
+        seen = at.rig.flows.seen(TRANSFER)
+        assert seen is not None
+        assert seen.running == 0
+        assert at.rig.metering is not None
+        account = at.rig.metering.accounts.at_hand(TRANSFER)
+        assert account is not None
+        assert not account.flows
 
 
 async def test_an_ordinary_client_reads_as_it_comes_and_goes_on_where_it_was(tmp_path: Path):
