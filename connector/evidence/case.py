@@ -220,6 +220,7 @@ class Ledgers(Struct):
     bases: set[str] = field(default_factory=set)
     numbered: set[str] = field(default_factory=set)
     dated: float = float("-inf")
+    own: float = float("-inf")
     leaves: list[bytes] = field(default_factory=list)
     counted: tuple[str, int, int, Mapping[str, int]] | None = None
     _cited: list[tuple[str, Checkpoint, Member, str]] = field(default_factory=list)

@@ -61,6 +61,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
     signed = [each.value for each in (*flows.receipts.values(), *flows.acks, *flows.statements, *flows.closings, *flows.closing_acks)]
     instants = [each.issued for each in signed if each.issuer == case.counterparty] + [each.at for each in found.cosigned]
     found.dated = max(instants, default=found.dated)
+    found.own = max((float(each.issued) for each in signed if each.issuer == case.exporter), default=found.own)
 
 
 def _digests(case: Case, found: Ledgers) -> None:

@@ -106,6 +106,9 @@ def _set_back(case: Case, logs: Ledgers) -> Iterator[str]:
     if case.header.value["at"] < logs.last - AHEAD_SECONDS:
         seconds = logs.last - case.header.value["at"]
         yield f"when the file was written: by the clock of {case.exporter} {seconds:.0f} s before an entry in it"
+    if case.header.value["at"] < logs.own - AHEAD_SECONDS:
+        seconds = logs.own - case.header.value["at"]
+        yield f"when the file was written: it says {seconds:.0f} s before an instant that {case.exporter} has itself signed in it"
     if case.header.value["at"] < logs.dated - AHEAD_SECONDS:  # whose clock is wrong nobody knows; who dates ahead could spoil a file
         seconds = logs.dated - case.header.value["at"]
         yield f"when the file was written: it says {seconds:.0f} s before an instant that another has signed in it"
@@ -156,10 +159,11 @@ def _answered(logs: Ledgers) -> Iterator[str]:
 
 
 def _closed(case: Case, signed: Flows, flow: Flow) -> int | None:
-    """Up to when (POSIX seconds) the other side has signed that the last receipt of the file is the last one. None if it never has."""
+    """Up to when (POSIX seconds) the other side has signed that the last receipt of the file is the last one: of what comes after it has
+    signed that nobody knows anything. None if it never has."""
     last = flow.last.digest if flow.last is not None else None
     theirs = [each.value for each in signed.statements if each.value.issuer == case.counterparty]
-    return max((said.ends for said in theirs if any(each.receipt == last for each in said.flows)), default=None)
+    return max((min(said.ends, said.issued) for said in theirs if any(each.receipt == last for each in said.flows)), default=None)
 
 
 def _numbers(lost: Sequence[int]) -> str:

@@ -16,7 +16,8 @@ COLUMNS: Final = (
 TOTAL: Final = "total"
 NOT_IN_IT: Final = "left out"
 NOT_OVER: Final = "preliminary"
-FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet runs if a text begins with it
+# What a spreadsheet runs if a text begins with it, as it is written in full width too.
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 NUMBERS: Final = frozenset({"unit_price", "quantity", "per", "amount"})
 ATTESTED: Final = {
     "both": "both sides",
@@ -44,8 +45,13 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 th { font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 tr.total td { border-top: 2px solid #111; border-bottom: 0; font-weight: 600; }
 tr.alone td { background: #fff4d6; }
-code { font: 12px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
-@media print { body { margin: 0; max-width: none; } tr { break-inside: avoid; } }
+code { font: 12px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; unicode-bidi: isolate; direction: ltr; }
+@page { margin: 15mm; }
+@media print {
+body { margin: 0; padding: 0; max-width: none; } tr { break-inside: avoid; }
+h2 { break-after: avoid; } thead { display: table-header-group; }
+tr.alone td { print-color-adjust: exact; -webkit-print-color-adjust: exact; } tr.total { break-before: avoid; }
+}
 """
 
 
@@ -87,18 +93,18 @@ def as_html(invoice: Invoice) -> str:
     if invoice.preliminary:
         warning += f"<p><strong>{PRELIMINARY}</strong></p>"
     if invoice.disputed:
-        warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{escape(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
+        warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{_shown(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
     if (left := said.get("left_out")) is not None:
         warning += f"<p><strong>{LEFT_OUT} {escape(_left_out(left, currency))}</strong></p>"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Invoice {escape(said['agreement'])}</title><style>{STYLE}</style></head><body>\n<h1>Invoice</h1>\n<table>"
-        + "".join(f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>" for name, value in facts)
-        + '</table>\n<h2>What is owed</h2>\n<table><tr><th>Price</th><th class="n">Unit price</th><th class="n">Quantity</th>'
-        f'<th>Attested by</th><th class="n">Amount</th></tr>{lines}<tr class="total"><td colspan="4">Total</td>'
+        f"<title>Invoice {_shown(said['agreement'])}</title><style>{STYLE}</style></head><body>\n<h1>Invoice</h1>\n<table>"
+        + "".join(f'<tr><th scope="row">{escape(name)}</th><td><code>{_shown(value)}</code></td></tr>' for name, value in facts)
+        + '</table>\n<h2>What is owed</h2>\n<table><thead><tr><th>Price</th><th class="n">Unit price</th><th class="n">Quantity</th>'
+        f'<th>Attested by</th><th class="n">Amount</th></tr></thead>{lines}<tr class="total"><td colspan="4">Total</td>'
         f'<td class="n">{escape(said["total"])} {escape(currency)}</td></tr></table>\n{warning}\n<h2>What was transferred</h2>\n'
-        '<table><tr><th>Transfer</th><th>Attested by</th><th class="n">Bytes</th><th class="n">Records</th><th class="n">Calls</th>'
-        f'<th class="n">Time</th><th>Last receipt</th></tr>{flows}</table>\n</body></html>\n'
+        '<table><thead><tr><th>Transfer</th><th>Attested by</th><th class="n">Bytes</th><th class="n">Records</th><th class="n">Calls</th>'
+        f'<th class="n">Time</th><th>Last receipt</th></tr></thead>{flows}</table>\n</body></html>\n'
     )
 
 
@@ -108,6 +114,12 @@ def quantity(of: int, per: int) -> str:
     whole, rest = divmod(abs(number.numerator) * 10**PLACES_SHOWN // number.denominator, 10**PLACES_SHOWN)
     places = f".{rest:0{PLACES_SHOWN}d}".rstrip("0").rstrip(".")
     return f"{'-' if number < 0 and (whole or places) else ''}{whole:,}{places}"
+
+
+def _shown(id: str) -> str:
+    """An id as text of a page. What nobody sees in it, such as what turns round the order of letters, is written as its number: two ids
+    that look the same would be two."""
+    return escape("".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in id))
 
 
 def _cell(name: str, value: Any) -> str:
@@ -142,7 +154,7 @@ def _flow(flow: dict[str, Any]) -> str:
     numbers = "".join(f'<td class="n">{counts[name]:,}</td>' for name in ("bytes", "records", "calls"))
     beyond = f", {SECONDS_ALONE} {_seconds(flow['beyond'])}" if "beyond" in flow else ""
     return (
-        f"<tr{alone}><td><code>{escape(flow['transfer'])}</code></td><td>{escape(ATTESTED[flow['attested']])}</td>{numbers}"
+        f"<tr{alone}><td><code>{_shown(flow['transfer'])}</code></td><td>{escape(ATTESTED[flow['attested']])}</td>{numbers}"
         f'<td class="n">{_seconds(counts)}{beyond}</td><td>{receipt}</td></tr>'
     )
 

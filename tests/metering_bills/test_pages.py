@@ -121,6 +121,31 @@ def test_what_peers_have_named_is_neither_markup_nor_a_formula():
     assert {len(row) for row in rows} == {len(COLUMNS)}
 
 
+@pytest.mark.parametrize("unseen", ["\u202e", "\u2066", "\u200b", "\x00", "\n"])
+def test_what_nobody_sees_in_an_id_is_written_out(unseen: str):
+    """What turns round the order of letters would let one id look like another, or a sentence of ours."""
+    parties = replace(PARTIES, agreement=f"urn:a{unseen}b", consumer=f"did:web:x{unseen}y")
+    invoice = invoice_of(
+        parties, PLAN, [Reading(f"t{unseen}u", START + 1, Counts(records=1))], START, START + DAY, disputed=[f"t{unseen}u"]
+    )
+    page, number = Page(as_html(invoice)).text, f"\\u{ord(unseen):04x}"
+    assert page.count(f"urn:a{number}b") == 2
+    assert page.count(f"t{number}u") == 2
+    assert f"a{unseen}b" not in page
+
+
+@pytest.mark.parametrize("sign", "=+-@\n\uff1d\uff0b\uff0d\uff20")
+def test_no_cell_begins_as_a_formula_does(sign: str):
+    invoice = invoice_of(replace(PARTIES, dataset=f"{sign}1+1"), PLAN, [], START, START + DAY)
+    assert next(csv.DictReader(StringIO(as_csv(invoice), newline="")))["dataset"] == f"'{sign}1+1"
+
+
+def test_a_printed_page_repeats_the_heads_of_its_tables():
+    page = as_html(bill(READINGS))
+    assert page.count("<thead>") == page.count("</thead>") == 2
+    assert "thead { display: table-header-group; }" in page
+
+
 def test_a_band_is_told_with_its_ends():
     terms = plan(price("1", "megabyte", count("gt", 5), count("lteq", 7)), price("2", "subscription", every("P1M")))
     page = Page(as_html(bill([receipt("t", 1, 1, bytes=6_500_000)], terms=terms)))
