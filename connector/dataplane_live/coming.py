@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from connector import telemetry
-from connector.errors import DescriptorsShort
+from connector.errors import DescriptorsShort, SinkFailed
+from connector.lasting import pause_seconds
 from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import BATCH_BYTES, Records
 from connector.values import Value
@@ -26,7 +27,8 @@ RECENT: Final = 2  # batches at hand
 # glibc gives back to the kernel, and faults in again page by page, whatever is as large as nothing was that it has freed before: two thirds
 # of the CPU that receiving takes.
 KEPT_BYTES: Final = 2 * BATCH_BYTES
-PAUSE_SECONDS: Final = 0.2  # before what found no descriptor is written again
+PAUSE_SECONDS: Final = 0.2  # before what found no descriptor is written again, or no room
+DISK_SECONDS_MAX: Final = 5.0  # before a disk that refuses is asked again: a full one may be the one that has to take what is said of it
 
 
 class Due(Value):
@@ -199,3 +201,17 @@ async def written(write: Callable[[], None], *, beside: bool) -> None:
                 telemetry.log.warning("live data wait for a descriptor", reason=error.message)
             told = True
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def kept(keep: Callable[[], Awaitable[None]], refused: Callable[[SinkFailed], None], over: Callable[[], bool]) -> None:
+    """Have something kept by a disk, unless all is `over`; while it refuses, which `refused` hears of, it is asked less and less often."""
+    failures = 0
+    while not over():
+        try:
+            await keep()
+        except SinkFailed as error:
+            failures += 1
+            refused(error)
+        else:
+            return
+        await asyncio.sleep(min(pause_seconds(failures, PAUSE_SECONDS), DISK_SECONDS_MAX))

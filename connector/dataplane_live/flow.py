@@ -20,7 +20,7 @@ from time import monotonic, time
 from typing import Final
 
 from connector import telemetry
-from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, Recent, to_its_end, written
+from connector.dataplane_live.coming import HOP_BYTES, Coming, Due, Recent, kept, to_its_end, written
 from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import broken, mend
@@ -291,9 +291,8 @@ class Flow:
                 telemetry.log.info("live source ended its answer", log=self.log.snapshot, goes_on=self.goes_on)
             except SourceFailed as error:
                 telemetry.log.warning("live source failed", log=self.log.snapshot, reason=error.message)
-            except ConnectorError as error:  # the disk: what cannot be written must not go on
-                telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
-                self._cut(type(error).__name__)
+            except ConnectorError as error:
+                self._refused(error)
             except Exception as error:  # a defect, of a stage too: it is said, and may not be there any more the next time
                 telemetry.log.error("live source failed", log=self.log.snapshot, exc_info=error)
             if not self.goes_on and (ended or self._has_come or self.log.end):
@@ -304,14 +303,12 @@ class Flow:
 
     async def _conclude(self, ending: Ending) -> None:
         """Let the log be as it is, all of it signed, before it is said that it has ended: who finds it so has all of it."""
-        while not (self.log.broken or self.log.over):
-            try:
-                await self._tell()
-                await to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
-            except SinkFailed as error:
-                telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
-                self._cut(type(error).__name__)
-                await asyncio.sleep(PAUSE_SECONDS)
+
+        async def conclude() -> None:
+            await self._tell()
+            await to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
+
+        await kept(conclude, self._refused, lambda: self.log.broken or self.log.over is not None)
         self.let_go()
         self.taking.moved.set()
         async with self._news:
@@ -382,12 +379,12 @@ class Flow:
                         await self._news.wait_for(lambda: self.log.span(self.signed, self.log.leaves)[1] >= WINDOW_BYTES)
                 except TimeoutError:
                     pass
-            try:
-                await self._tell()
-            except SinkFailed as error:
-                telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
-                self._cut(type(error).__name__)
-                await asyncio.sleep(PAUSE_SECONDS)
+            await kept(self._tell, self._refused, lambda: self.log.broken)
+
+    def _refused(self, error: ConnectorError) -> None:
+        """What the disk does not take must not go on."""
+        telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
+        self._cut(type(error).__name__)
 
     async def _tell(self) -> None:
         """Let what is shown be signed, once it outlives a loss of power."""

@@ -213,9 +213,9 @@ async def test_the_last_bytes_alone_are_not_all_of_it_and_who_reads_the_rest_has
 async def test_whoever_takes_no_more_is_waited_for_as_long_as_the_rest_is_kept_from_the_last_that_it_took(tmp_path: Path, signs: bool):
     faucet = Faucet(waits=False)
     async with flowing(tmp_path / "x", faucet, untaken_seconds=0.4) as (flow, _):
+        ending = asyncio.create_task(flow.taken())  # first: the time begins with the end
         await ended(flow, faucet, b"a\nb\n")
         begun = asyncio.get_running_loop().time()
-        ending = asyncio.create_task(flow.taken())
         await asyncio.sleep(0.2)
         if signs:
             flow.signed_for(2)

@@ -18,6 +18,7 @@ from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest
 from connector.dataplane_live.spool import Spool
 from connector.dataplane_live.taking import Taking
+from connector.errors import SinkFailed
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Header
 from connector.ports import Stage
@@ -317,3 +318,32 @@ async def test_a_disk_that_does_not_take_it_cuts_the_transfer(tmp_path: Path, mo
         faucet.pour(b"a\n", "1")
         assert await cuts.first() == "SinkFailed"
         assert (flow.log.leaves, flow.log.end) == (1, 0)
+
+
+async def test_a_disk_that_takes_nothing_is_asked_less_and_less_often_and_has_what_came_once_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pauses, sleep, sync, works = list[float](), asyncio.sleep, Growing.sync, asyncio.Event()
+
+    async def noted(seconds: float) -> None:
+        if seconds:
+            pauses.append(seconds)
+            if len(pauses) > 11:
+                works.set()
+        await sleep(0)
+
+    def full(log: Growing, points: Sequence[tuple[int, str | None]], needed: int) -> None:
+        if not works.is_set():
+            raise SinkFailed("no space left on device")
+        sync(log, points, needed)
+
+    monkeypatch.setattr(flows, "SEAL_SECONDS", 0.0)
+    monkeypatch.setattr(Growing, "sync", full)
+    async with flowing(tmp_path / "log", source := Faucet()) as (flow, cuts):
+        monkeypatch.setattr(asyncio, "sleep", noted)
+        source.pour(b"a\n", "1")
+        async with asyncio.timeout(10):
+            assert await flow.checkpoint_after(1, 10) == 2
+        assert pauses[:3] == [0.2, 0.4, 0.8]
+        assert pauses[11] == 5.0
+        assert set(cuts.codes) == {"SinkFailed"}
