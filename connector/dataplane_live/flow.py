@@ -228,11 +228,10 @@ class Flow:
         files are those of the one in its place, which writes over what nobody needs of that."""
         self.taking.has(min(offset, self.log.end))
         while offset < end:
-            self._demand_open()
             async with self._news:
-                while self.log.end <= offset and (self.log.over is None or self.taking.signs):
-                    self._demand_open()
+                while self.log.end <= offset and (self.log.over is None or self.taking.signs) and not self.closed:
                     await self._news.wait()
+            self._demand_open()  # nothing is waited for from here on until its files are open
             if self.log.end <= offset:
                 if end < live.LAST:
                     raise SourceFailed(f"the source has ended, and the log has {self.log.end} bytes")

@@ -186,6 +186,20 @@ async def test_who_has_not_read_all_of_a_flow_in_whose_place_another_comes_opens
     assert opened(tmp_path) == []
 
 
+async def test_who_is_just_about_to_read_when_a_flow_is_let_go_opens_none_of_its_files_again(tmp_path: Path):
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        for _ in range(3):
+            await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        async with aclosing(flow.pieces(0)) as pieces:
+            async with flow._news:  # as those have it in turn who were told of more
+                reading = asyncio.ensure_future(anext(pieces))
+                await asyncio.sleep(0)
+                flow.leave()
+            with pytest.raises(SourceFailed, match="ask for it again"):
+                await reading
+
+
 async def test_nothing_is_closed_under_who_looks_for_what_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async with living(tmp_path, faucet := Faucet()) as lives:
         await come(lives, faucet, b"a\n")
