@@ -39,6 +39,7 @@ JSON = "application/json"
 JSON_TYPES = (JSON, "application/ld+json")
 IDS_OF_OTHERS = ("/datasets/{id}", "/agreements/{id}")
 FORBIDDEN_IN_PATH = re.compile(r"//|%2f|%5c|%00|;|\\|/\.\.?/", re.IGNORECASE)
+ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)  # before the path, where a whole address is asked for (RFC 9112, 3.2.2)
 FORBIDDEN_EVERYWHERE = re.compile(r"//|%00|\\|/\.\.?/")
 
 NAMED = re.compile(r"\(\?P<\w+>")  # where a variable begins in a pattern of aiohttp's: in one of many routes, names would stand twice
@@ -145,7 +146,7 @@ def guard(
         with tracing.span(f"{door} {name}", telemetry.SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
             try:
                 try:
-                    if FORBIDDEN_IN_PATH.search(request.raw_path.partition("?")[0]) and not _escaped_id(request):
+                    if FORBIDDEN_IN_PATH.search(_sent_path(request)) and not _escaped_id(request):
                         raise web.HTTPNotFound
                     return await handler(request)
                 except web.HTTPNotFound:
@@ -182,8 +183,14 @@ def _escaped_id(request: web.Request) -> bool:
     return (
         resource is not None
         and any(f"{place}/" in f"{resource.canonical}/" for place in IDS_OF_OTHERS)
-        and not FORBIDDEN_EVERYWHERE.search(request.raw_path.partition("?")[0])
+        and not FORBIDDEN_EVERYWHERE.search(_sent_path(request))
     )
+
+
+def _sent_path(request: web.Request) -> str:
+    """The path as it was sent, with its escapes."""
+    path = request.raw_path.partition("?")[0]
+    return path if path.startswith("/") else ORIGIN.sub("", path, count=1)
 
 
 def _close_if_unread(request: web.Request, response: web.Response) -> web.Response:

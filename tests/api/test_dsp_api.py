@@ -23,7 +23,7 @@ from connector.records import Agreement
 from connector.signatures.jws import sign
 from connector.values import replace
 from tests import pair
-from tests.api.conftest import DATASET, OFFER, everything, first_request, valid
+from tests.api.conftest import DATASET, OFFER, everything, first_request, spoken, valid
 from tests.pair import OPEN, Answer, Desk, call, document_of, fresh, only_for, quoted
 from tests.vocab import corpus
 
@@ -47,6 +47,16 @@ async def test_the_version_document_leads_to_the_base_whoever_asks(desk: Desk):
     assert version_document("urn:service", "did:key:z6Mk").count(b'"identifierType":"did:key"') == 1
     base = desk.us.site.settings.protocol.url + entry["path"]
     assert (await desk.peer.send(desk.us, "GET", f"{base}/catalog/request")).status == 200
+
+
+async def test_who_asks_for_a_whole_address_as_of_a_proxy_is_answered_as_every_other(desk: Desk):
+    await desk.us.publish("urn:test:whole")
+    port, host = desk.us.connector.ports["protocol"], desk.us.site.settings.protocol.url
+    for path, status in (("/.well-known/dspace-version", 200), ("/dsp/2025-1/catalog/datasets/urn%3Atest%3Awhole", 200), ("//", 404)):
+        for target in (path, host + path, host.upper().replace("HTTP", "HtTp") + path):
+            head = f"Host: x\r\nConnection: close\r\nAuthorization: {await desk.peer.identity.mint(desk.us.site.id)}"
+            answer = await spoken(port, f"GET {target} HTTP/1.1\r\n{head}\r\n\r\n".encode())
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode()), (target, answer)
 
 
 async def test_the_self_description_is_what_a_registry_takes(desk: Desk):
