@@ -78,7 +78,7 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
             case.fault("invoice-receipt", at, f"{pointer}/receipt")
         elif flow.get("counts_so_far") not in _attested(found, receipt):
             case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
-        elif not _beyond(found, receipt, flow):
+        elif not _beyond(found, receipt, flow, _instant(said.get("from"), -inf)):
             case.fault("invoice-beyond", at, f"{pointer}/beyond")
         elif not _is_of(found, receipt, flow):
             case.fault("invoice-flow", at, f"{pointer}/transfer")
@@ -123,11 +123,18 @@ def _attested(found: Flows, receipt: Object) -> tuple[dict[str, int], ...]:
     return signed.claims(), replace(signed, microseconds=least).claims()
 
 
-def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
-    """Whether what is billed beyond a receipt as the provider's word alone is the time that its ack has beyond it, and nothing else."""
-    acks = found.flows[receipt.value.manifest].acks.get(receipt.digest, [])
-    more = max((unsigned_time(receipt.value.counts.microseconds, ack.value.microseconds) for ack in acks), default=0)
-    return bool(flow.get("beyond", NOTHING.claims()) == Counts(microseconds=more).claims())
+def _beyond(found: Flows, receipt: Object, flow: dict[str, Any], begins: float) -> bool:
+    """Whether what is billed beyond a receipt as the provider's word alone is the time that its ack has beyond it, and nothing else; in a
+    later period less what was billed so before."""
+    chain, said = found.flows[receipt.value.manifest], flow.get("beyond", NOTHING.claims())
+    more, earlier = _unsigned(chain, receipt), [beyond for beyond, _ in _before(chain, begins)] or [NOTHING]
+    return any(said == less(more, each).claims() for each in earlier)
+
+
+def _unsigned(chain: Flow, receipt: Object) -> Counts:
+    """The time that the ack of a receipt has beyond it."""
+    signed, acks = receipt.value.counts.microseconds, chain.acks.get(receipt.digest, [])
+    return Counts(microseconds=max((unsigned_time(signed, ack.value.microseconds) for ack in acks), default=0))
 
 
 def _is_of(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
@@ -153,9 +160,9 @@ def _came(case: Case, found: Flows, receipt: Object, flow: dict[str, Any], said:
     acks = chain.acks.get(receipt.digest, [])
     if acks and all(ack.value.issued >= ends + MILLISECOND for ack in acks):
         return False
-    so_far = counts_of(flow["counts_so_far"]) + (counts_of(flow["beyond"]) if "beyond" in flow else NOTHING)
+    so_far = counts_of(flow["counts_so_far"]) + _unsigned(chain, receipt)
     before, known = less(so_far, counts_of(flow["counts"])), list(_before(chain, begins))
-    if before == NOTHING or chain.lost or any(before in each for each in known):
+    if before == NOTHING or chain.lost or any(before in whole for _, whole in known):
         return True
     if known or not _counted_alone(case, before, begins):
         return False
@@ -170,15 +177,16 @@ def _counted_alone(case: Case, before: Counts, begins: float) -> bool:
     return case.exporter == case.provider and days[0] < days[1] and NOTHING.within(before)
 
 
-def _before(chain: Flow, begins: float) -> Iterator[tuple[Counts, ...]]:
-    """What a flow had come to by each of its receipts that was acknowledged before a period, as `_attested`."""
+def _before(chain: Flow, begins: float) -> Iterator[tuple[Counts, tuple[Counts, ...]]]:
+    """What a flow had come to by each of its receipts that was acknowledged before a period: what of that nobody had signed for, and all of
+    it, as `_attested`."""
     for receipts in chain.receipts.values():
         for signed in receipts:
             for ack in chain.acks.get(signed.digest, []):
                 if ack.value.issued < begins + MILLISECOND:
                     counts, time = signed.value.counts, ack.value.microseconds
                     beyond = Counts(microseconds=unsigned_time(counts.microseconds, time))
-                    yield counts + beyond, replace(counts, microseconds=min(counts.microseconds, time)) + beyond
+                    yield beyond, (counts + beyond, replace(counts, microseconds=min(counts.microseconds, time)) + beyond)
 
 
 def _instant(text: object, otherwise: float) -> float:

@@ -92,6 +92,19 @@ def test_of_what_was_acknowledged_before_its_period_an_invoice_counts_the_rest_a
         assert draft.codes() == codes
 
 
+def test_time_that_was_billed_before_as_the_providers_word_is_not_billed_so_again():
+    first = {"receipt 1": other(counts=Counts(microseconds=3)), "ack 1": other(microseconds=3_000_003)}
+    draft = Story(first | {"ack 2": other(microseconds=4_000_007)}).draft()
+    said = draft.one("invoice")["document"]
+    flow = said["flows"][0]
+    counts = flow["counts"] | {"us": 7 + 4_000_000 - 3_000_003}
+    rest = {"from": "2027-01-15T08:00:12.000Z", "lines": said["lines"][:1], "total": "0.05", "counts": counts}
+    for more, codes in ((1_000_000, set()), (4_000_000, {"invoice-beyond"})):
+        beyond = dict.fromkeys(counts, 0) | {"us": more}
+        invoiced(flows=[flow | {"counts": counts, "beyond": beyond}], **rest)(draft)
+        assert draft.codes() == codes
+
+
 def test_what_a_provider_has_billed_by_its_own_word_before_its_first_receipt_it_bills_no_more_and_that_is_said():
     late = dict.fromkeys(("receipt 1", "ack 1", "receipt 2", "ack 2"), later) | {"manifest": other(expires=NOW + 3 * int(DAY))}
     draft = Story(late).draft()
