@@ -138,6 +138,7 @@ CODES: Final[dict[str, str]] = {
     "entry-json": "the body of the entry is not what a fact is written as",
     "entry-foreign": "the entry is about another participant or another process",
     "entry-detail": "the detail is not what the entry holds the hash of",
+    "entry-text": "the detail is not JSON in which each name stands once",
     "entry-half": "of detail and salt only one is there, or they stand beside a signed object, which has none",
     "entry-back-dated": "the entry says an instant more than {most} seconds before what it cites was signed",
     "count-missing": "the last entry is not the count of all others by the exporter's ledger, as files of this version have it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain as together
@@ -247,11 +248,8 @@ def _body(case: Case, found: Ledgers, flows: Flows, at: Member) -> bytes | None:
 
 def _fact(case: Case, found: Ledgers, at: Member) -> bool:
     said = at.value
-    try:
-        fact = orjson.loads(said["body"])
-    except orjson.JSONDecodeError:
-        fact = None
-    if not isinstance(fact, dict) or fact.keys() != FACT or not isinstance(fact["at"], int | float):
+    fact = _written(said["body"])
+    if not isinstance(fact, dict) or fact.keys() != FACT or type(fact["at"]) not in (int, float) or fact["v"] != 1:
         case.fault("entry-json", at, "/body")
         return False
     if (fact["pid"], fact["peer"]) != (said["pid"], case.counterparty):
@@ -266,6 +264,9 @@ def _fact(case: Case, found: Ledgers, at: Member) -> bool:
     elif sha256(bytes.fromhex(said["salt"]) + said["detail"].encode()).hexdigest() != fact["detail"]:
         case.fault("entry-detail", at, "/detail")
         return False
+    elif not _is_single(said["detail"]):
+        case.fault("entry-text", at, "/detail")
+        return False
     else:
         _digests(found, str(fact["pid"]), int(said["sequence"]), said["detail"])
     detail = None if said["detail"] is None else _detail(said["detail"])
@@ -273,6 +274,33 @@ def _fact(case: Case, found: Ledgers, at: Member) -> bool:
     known = found.facts.setdefault(str(fact["pid"]), [])
     known.append(Fact(int(said["sequence"]), float(fact["at"]), str(fact["what"]), state, move, detail, at, digest))
     return True
+
+
+def _written(body: str) -> Any:
+    """The fact of a body in its only spelling (`records.ledger.entry_of`), as what another program reads otherwise says nothing; None for
+    what is not written so."""
+    try:
+        fact = orjson.loads(body)
+        return fact if orjson.dumps(fact, option=orjson.OPT_SORT_KEYS) == body.encode() else None
+    except (ValueError, TypeError):  # a TypeError of orjson's: too deep to be written back
+        return None
+
+
+def _is_single(detail: str) -> bool:
+    """Whether a detail is JSON in which no name stands twice: of two each program takes the one it likes, and secrets are looked for in
+    one of them."""
+    try:
+        if detail and orjson.dumps(orjson.loads(detail)) != detail.encode():  # written back to the letter it has lost nothing
+            json.loads(detail, object_pairs_hook=_without_twins)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def _detail(text: str) -> Mapping[str, Any]:

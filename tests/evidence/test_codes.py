@@ -7,6 +7,7 @@ ELSEWHERE = {
     "byte-altered", "bytes-altered",  # `test_verify`
     "trust-unknown", "trust-key", "trust-validity",  # `test_identities`
     "ack-twice",  # `test_flows`
+    "entry-text",  # `test_ledgers`
     "closing-twice", "closing-ack-twice",  # `test_figures`
     "takes-over-other", "entry-back-dated", "entry-missing",  # `test_held`
     "answer-signature", "answer-other", "answer-twice", "answer-time", "answer-transfer",  # `test_held`

@@ -1,14 +1,22 @@
 """Ledgers in a file: what a witness has cosigned tells how much of it was written before."""
 
 from base64 import b64encode
+from types import SimpleNamespace
+from typing import Any
 
+import orjson
+import pytest
+
+from connector.dsp.messages import Move
 from connector.evidence.verify import verify
 from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
 from connector.merkle.tree import leaf_hash
+from connector.records import Evidence
 from connector.signatures import jws
 from connector.values import replace
+from tests.evidence import rig
 from tests.evidence.forgeries import lined
 from tests.evidence.rig import (
     CONSUMER,
@@ -30,6 +38,32 @@ from tests.evidence.rig import (
 )  # fmt: skip
 
 LATER = jws.signing_key(f"{PROVIDER}#k2", b"l" * 32)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        (b'{"at":', b'{"at":1700000000,"at":', "entry-json"),
+        (b'{"at":', b'{ "at":', "entry-json"),
+        (b'"v":1', b'"v":2', "entry-json"),
+        (b'"state":"COMPLETED"', b'"state":"TERMINATED","state":"COMPLETED"', "entry-json"),
+        (b'{"reason":', b'{"reason":"Bearer 0123456789abcdef","reason":', "entry-text"),
+        (b'{"reason":', b'["reason":', "entry-text"),
+    ],
+)
+def test_an_entry_that_programs_read_differently_is_found(monkeypatch: pytest.MonkeyPatch, before: bytes, after: bytes, code: str):
+    """Of two members of one name some take the first and some the last, and what was hidden in the other was looked at by nobody."""
+    entry, dumps = rig.entry_of, orjson.dumps
+
+    def of_completion(said: Evidence, hidden: bytes) -> bytes:
+        return entry(said, hidden).replace(before, after) if said.move is Move.COMPLETION else entry(said, hidden)
+
+    def text(value: Any, **how: Any) -> bytes:
+        return dumps(value, **how).replace(before, after) if isinstance(value, dict) and "reason" in value else dumps(value, **how)
+
+    monkeypatch.setattr(rig, "entry_of", of_completion)
+    monkeypatch.setattr(rig, "orjson", SimpleNamespace(dumps=text, loads=orjson.loads, OPT_SORT_KEYS=orjson.OPT_SORT_KEYS))
+    assert code in Story().draft().codes()
 
 
 def note_over_lines(note: str, by: jws.SigningKey) -> str:
