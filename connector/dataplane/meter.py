@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
 from connector.dataplane.coverage import RANGES_MAX
@@ -20,7 +20,7 @@ from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.dataplane_accounts.timed import Timed
-from connector.errors import Withdrawn
+from connector.errors import Busy, Withdrawn
 from connector.metering.begun import begun
 from connector.metering.ranges import Ranges, union, without
 from connector.metering_bills.prices import CALL_COUNT
@@ -31,6 +31,8 @@ from connector.ports.live import unit_of
 
 METERED_PIECE_BYTES: Final = 256 * 1024  # at most in one step of a file: of a step that is cut nobody knows how much the kernel took
 USED_UP = "what the agreement allows is used up"
+HELD_SECONDS = 20.0  # that a stream waits for what others hold: its reader, who may be gone, waits for 30, and comes back
+HELD = "what is left of what the agreement allows is held by other streams of it at the moment; come back"
 
 
 class Meters:
@@ -219,7 +221,8 @@ class Meter:
         return 0 if self._records is None else self._records.count(piece, count)
 
     async def _exchange(self, wanted_bytes: int) -> None:
-        """Hold the next portions."""
+        """Hold the next portions. Raises Busy while others do for too long."""
+        ends = asyncio.get_running_loop().time() + HELD_SECONDS
         while True:
             counted = [tally for tally in self._tallies if tally.operand != METERED_TIME]
             if not counted:
@@ -237,7 +240,7 @@ class Meter:
                     self._held = None  # nothing depends on it any more
                 return
             if state == "busy":
-                await news.wait()
+                await _in_time(news.wait(), ends)
             else:
                 await self._ask()
 
@@ -252,13 +255,14 @@ class Meter:
         self._tallies, self.asks = self._meters.due(self._transfer, tallies), False
 
     async def _run_watches(self) -> None:
-        """Let the time run under each rule that meters it."""
+        """Let the time run under each rule that meters it. Raises Busy as `_exchange` does."""
+        ends = asyncio.get_running_loop().time() + HELD_SECONDS
         while True:
             watches = [self._meters.watch(self._agreement, tally) for tally in self._tallies if tally.operand == METERED_TIME]
             granted = True
             for watch in watches:
                 self._watches.append(watch)
-                granted = granted and await watch.join(self, self._transfer)
+                granted = granted and await _in_time(watch.join(self, self._transfer), ends)
             if granted:
                 return
             self._leave()
@@ -284,6 +288,15 @@ class Meter:
         held, self._held = self._held, None
         if held is not None:
             self._ledger.spawn(held.close())
+
+
+async def _in_time(waiting: Coroutine[Any, Any, bool], ends: float) -> bool:
+    """What is waited for until an instant of the loop. Raises Busy then."""
+    try:
+        async with asyncio.timeout_at(ends):
+            return await waiting
+    except TimeoutError:
+        raise Busy(HELD) from None
 
 
 def _called(tally: Tally) -> Tally | None:

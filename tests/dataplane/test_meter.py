@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from connector.adapters.sqlite import SqliteStore
+from connector.dataplane import meter
 from connector.dataplane.edr import grant_for
 from connector.dataplane.meter import METERED_PIECE_BYTES
 from connector.dataplane.quotas import LEAST
@@ -114,6 +115,22 @@ async def test_fifty_users_of_one_agreement_get_what_it_allows_to_the_byte_and_n
     assert {code for status, _, code in taken if status == 403} <= {"QUOTA_EXHAUSTED"}
     late = await fetch(http, rig, "t0")
     assert (late[0], late[2]) in {(403, "QUOTA_EXHAUSTED"), (403, "transfer-terminated")}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("tally", [bytes_up_to(SMALL), time_up_to(SECOND)], ids=["bytes", "time"])
+async def test_who_waits_for_what_others_hold_is_told_to_come_back_and_gets_it_then(
+    rig: Rig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, tally: Tally
+):
+    monkeypatch.setattr(meter, "HELD_SECONDS", 0.05, raising=False)
+    await rig.publish(b"data")
+    rig.transfers.views[TRANSFER] = replace(rig.transfers.views[TRANSFER], tallies=(tally,))
+    other = rig.ledger.holder(AGREEMENT, "other")
+    assert await other.exchange([tally], {}) == "granted"
+    async with asyncio.timeout(5):
+        assert (await fetch(http, rig))[0] == 503
+        await other.close()
+        assert (await fetch(http, rig))[:2] == (200, b"data")
 
 
 def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
