@@ -132,14 +132,13 @@ class Receipts:
         peer = account.permit.consumer if account is not None else (await self._demand(transfer)).peer
         if self._ledger is not None and self._ledger.suspected(peer):
             raise MeterRefused(SUSPECTED, "ledger-suspected")
-        judged = await self._judge(transfer, token, state)
+        judged, process = await self._judge(transfer, token, state)
         telemetry.receipts.inc(1, judged.outcome.value)
         if judged.outcome is Outcome.CONFLICT:
             self._acknowledged(judged.account)
             self._flows.cut(transfer, judged.code)
         if judged.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE):
             return Answered(judged.outcome, judged.ack, judged.code, judged.message)
-        process = await self._store.process(Kind.TRANSFER, transfer)
         if state == REVOKED and process is not None and process.detail.get("code") == Code.QUOTA_EXHAUSTED:
             state = QUOTA  # which has ended the transfer
         ack = judged.ack or await self._acknowledge(transfer, token, state)
@@ -157,15 +156,19 @@ class Receipts:
             raise MeterRefused(MISSING, "manifest-missing")
         return stored
 
-    async def _judge(self, transfer: str, token: str, state: str) -> Judged[Metered]:
-        """Judge it, and write what follows: with its ack, if that is not to wait for the ledger."""
+    async def _judge(self, transfer: str, token: str, state: str) -> tuple[Judged[Metered], Process | None]:
+        """Judge it, and write what follows: with its ack, if that is not to wait for the ledger. Returns the transfer as it stood, too:
+        what ends it takes its turn before this or after, and states all that was signed for by then."""
         note = await self._ledger.checkpoint() if self._ledger is not None else None
         judged: Judged[Metered] | None = None
+        process: Process | None = None
         told = 0
 
         async def step() -> Changes | None:
-            nonlocal judged, told
+            nonlocal judged, process, told
             stored, now = await self._demand(transfer), self._clock.now()
+            process = await self._store.process(Kind.TRANSFER, transfer)
+            over = process is not None and process.final
             account = self._accounts.at_hand(transfer)
             # What was counted without receipts is no part of the chain that begins now.
             signed = stored if stored.sequence else replace(stored, ranges=(), counts=Counts())
@@ -183,7 +186,8 @@ class Receipts:
                     rest = unsigned_of(rest, log, judged.account.ranges)
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
-            if judged.outcome is Outcome.ACCEPTED and await self._concluded(transfer):
+            if judged.outcome is Outcome.ACCEPTED and over and await self._store.newest_fact(transfer, telemetry.STATEMENT_AGREED):
+                # What the statement that the consumer has signed does not have in it may be signed for elsewhere.
                 judged = Judged(Outcome.REFUSED, stored, "account-stated", STATED, stored.ack)
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and await self.credited(stored):
                 judged = Judged(Outcome.REFUSED, stored, "account-credited", CREDITED)
@@ -202,12 +206,7 @@ class Receipts:
         if judged.outcome is Outcome.ACCEPTED and judged.ack:
             self._numbers.pop(digest(token), None)
             self._acknowledged(judged.account)
-        return judged
-
-    async def _concluded(self, transfer: str) -> bool:
-        """Whether the consumer has signed a statement of the transfer: what it did not have in it, it may have signed for elsewhere."""
-        process = await self._store.process(Kind.TRANSFER, transfer)
-        return bool(process and process.final) and await self._store.newest_fact(transfer, telemetry.STATEMENT_AGREED) is not None
+        return judged, process
 
     def _flows_on(self, judged: Judged[Metered], account: Account | None) -> bool:
         """Whether more is on its way than this receipt covers, or about to be, and the ledger keeps up with what is to be numbered."""

@@ -20,6 +20,7 @@ from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane_accounts import account
 from connector.dataplane_accounts.opens import unsigned
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
@@ -49,7 +50,11 @@ class Failing(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.fails_at: str | None = None
-        self.commits = 0
+        self.commits = self.processes = 0
+
+    async def process(self, kind: Kind, pid: str) -> Process | None:
+        self.processes += 1
+        return await super().process(kind, pid)
 
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         if any(fact.what == self.fails_at for fact in changes.evidence):
@@ -158,9 +163,9 @@ async def test_while_more_is_on_its_way_a_receipt_and_its_ack_are_one_write_and_
         first = await consumer.sign()
         async with reading(consumer.rig.endpoint, consumer.headers) as reader:
             await reader.take(CREDIT_BYTES)
-            commits = store.commits
+            commits, processes = store.commits, store.processes
             ack = await consumer.sign((1, 2))
-            assert store.commits == commits + 1
+            assert (store.commits, store.processes) == (commits + 1, processes + 1)
             assert (ack.index, ack.receipt, ack.credit_bytes) == (None, digest(consumer.account.receipt), CREDIT_BYTES + CHUNK_BYTES)
             await reader.take(CHUNK_BYTES)
             facts.fault = "no space left"  # then nobody gets credit for what has no place

@@ -1,8 +1,10 @@
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from connector.errors import MeterRefused
+from connector.metering import objects
 from connector.metering.counts import Counts
 from connector.metering.objects import (
     PENDING_SECONDS,
@@ -80,6 +82,13 @@ def test_what_was_stored_is_read_without_looking_at_the_signature():
 def test_an_object_is_named_by_what_was_signed():
     assert digest(signed(RECEIPT)) == digest(signed(RECEIPT)) != digest(signed(replace(RECEIPT, id="j2")))
     assert len(digest("a.b.c")) == 32
+
+
+def test_an_object_is_hashed_once_however_often_it_is_named(monkeypatch: pytest.MonkeyPatch):
+    hashed: list[bytes] = []
+    monkeypatch.setattr(objects, "sha256", lambda data: hashed.append(data) or sha256(data))
+    assert {digest("named.many.times") for _ in range(8)} == {sha256(b"named.many.times").digest()}
+    assert hashed == [b"named.many.times"]
 
 
 def test_the_longest_receipt_fits():
