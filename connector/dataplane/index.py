@@ -29,11 +29,12 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from connector.errors import MeterRefused, SinkFailed
+from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
 from connector.metering import credit
 from connector.metering.begun import Whole
-from connector.metering.content import CHUNK_BYTES, Header, Layout, Leaf, read_header, records_in, records_of, write_etag
+from connector.metering.content import CHUNK_BYTES, Header, Layout, Leaf, read_header, records_of, write_etag
 from connector.metering.objects import Manifest
 
 TILE_HASHES: Final = 256  # C2SP tlog-tiles: a tile has this many, and each of the next level stands for one of these
@@ -113,7 +114,7 @@ class Writing:
     def _seal(self, data: memoryview) -> None:
         spans = spans_of(len(data), CHUNK_BYTES)
         for hash_, (first, end) in zip(leaf_hashes(data, spans), spans, strict=True):
-            counted = records_in(bytes(data[first:end]), self.unit) if self._counts else 0
+            counted = records_in(data, self.unit, first, end) if self._counts else 0
             self._append(Leaf(hash_, end - first, counted))
 
     def append(self, leaf: Leaf) -> None:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from connector.errors import ConnectorError, PeerFailed
+from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
-from connector.metering.content import records_in
 from connector.ports import Download as Incoming
 from connector.ports.sinks import Move, Mover, Movers, Placed
 from connector.values import Value, field

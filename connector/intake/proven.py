@@ -23,8 +23,9 @@ from connector.intake.heads import Head, NotNow, Unfit, read_head
 from connector.intake.legs import Cut, Leg, Window, leg
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise
+from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
-from connector.metering.content import records_in, records_of
+from connector.metering.content import records_of
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.metering.spans import Part
 from connector.ports import Download as Incoming

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from connector.lanes import hashing
 from connector.metering import content, live
 
+if TYPE_CHECKING:
+    from connector.lanes.machine import Data
 
-def records_in(piece: bytes | bytearray, unit: str, first: int = 0, last: int | None = None) -> int:
+
+def records_in(piece: Data, unit: str, first: int = 0, last: int | None = None) -> int:
     """As `content.records_in`."""
     last = len(piece) if last is None else last
     seen = hashing.line_feeds(piece, first, last) if unit == "line" else None
-    return content.records_in(piece, unit, first, last) if seen is None else seen[0]
+    if seen is not None:
+        return seen[0]
+    if isinstance(piece, memoryview):
+        piece, first, last = bytes(piece[first:last]), 0, max(last - first, 0)
+    return content.records_in(piece, unit, first, last)
 
 
 def live_records(data: bytes | memoryview, unit: str, first: int, end: int, before: bytes) -> int:

@@ -22,7 +22,8 @@ def lanes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 @pytest.mark.parametrize("span", [(0, len(TEXT)), (1, len(TEXT) - 1), (5, 5000), (7, 7), (100, 200)])
 def test_records_are_those_that_are_there(unit: str, span: tuple[int, int]):
     for data in (TEXT, TEXT.replace(b"y\n", b"\n"), TEXT + b"\n\n", TEXT.replace(b"\n", b"\n\n")):
-        assert counting.records_in(data, unit, *span) == content.records_in(data, unit, *span)
+        for piece in (data, bytearray(data), memoryview(data)):
+            assert counting.records_in(piece, unit, *span) == content.records_in(data, unit, *span)
         expected = live.records(data, unit, *span, b"\n")
         assert counting.live_records(data, unit, *span, b"\n") == counting.live_records(memoryview(data), unit, *span, b"\n") == expected
         if unit == "line":
