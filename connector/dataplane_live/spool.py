@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from connector import telemetry
@@ -30,6 +31,7 @@ class Spool:
     def __init__(self, folder: Path, end: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._open: dict[int, int] = {}
+        self._opening = Lock()  # who writes and who reads may want the same file at once: of two descriptors nobody would close one
         self._emptied = False
         try:
             mark = int(self._mark.read_text()) if self._mark.exists() else 0
@@ -144,10 +146,11 @@ class Spool:
         return self._folder / MARK
 
     def _descriptor(self, number: int, *, new: bool = False) -> int:
-        if (found := self._open.get(number)) is None:
-            if new and self._spare:
-                self._path(self._spare.pop(), SPARE).rename(self._path(number))
-            found = self._open[number] = os.open(self._path(number), OPEN, MODE)
+        with self._opening:
+            if (found := self._open.get(number)) is None:
+                if new and self._spare:
+                    self._path(self._spare.pop(), SPARE).rename(self._path(number))
+                found = self._open[number] = os.open(self._path(number), OPEN, MODE)
         return found
 
     def _path(self, number: int, prefix: str = PREFIX) -> Path:

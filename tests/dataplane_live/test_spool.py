@@ -1,7 +1,10 @@
 import asyncio
 import errno
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +157,23 @@ def test_where_the_bytes_begin_is_on_the_disk_before_it_counts(tmp_path: Path, m
     assert flushed == ["begins.part:1500"]
     spool.close()
     assert Spool(tmp_path, len(CONTENT), SEGMENT).first == 1500
+
+
+def test_who_writes_and_who_reads_at_once_have_one_descriptor_of_a_file_which_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    filled(tmp_path).close()
+    spool, both, opened, at_once = Spool(tmp_path, len(CONTENT), SEGMENT), threading.Barrier(2), list[int](), os.open
+
+    def slow(*how: Any) -> int:
+        opened.append(at_once(*how))
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return opened[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", slow)
+        writing = threading.Thread(target=spool.write, args=(len(CONTENT) - 1, [CONTENT[-1:]]))
+        writing.start()
+        assert spool.look(len(CONTENT) - 10, 5) == CONTENT[-10:-5]
+        writing.join()
+    spool.close()
+    assert len(opened) == 1
