@@ -104,7 +104,7 @@ class Ledger:
         await self._decide(step, held.agreement)
         freed, held.amounts, held.spent = held.amounts, amounts, {}
         if freed:
-            self._tell(held.agreement)
+            self.tell(held.agreement)
         return state
 
     async def settle(self, agreement: str, id: str, spent: Mapping[str, int] | None) -> None:
@@ -120,7 +120,7 @@ class Ledger:
             return _written(usage, drawn(usage, usage.settle(id, spent, self._clock.now()), transfer))
 
         await self._decide(step, agreement)
-        self._tell(agreement)
+        self.tell(agreement)
         if transfer in self._over:
             self.spawn(self.surely(self.balance, agreement, transfer))
 
@@ -144,7 +144,7 @@ class Ledger:
         of those before that never signed, as it may have signed for what they brought. What is too old is kept no more."""
         await self._balance(agreement, transfer)
         await self._balance_unsigned(agreement, transfer)
-        self._tell(agreement)
+        self.tell(agreement)
 
     async def _balance_unsigned(self, agreement: str, transfer: str = "") -> None:
         usage = await self._store.usage(agreement)
@@ -209,7 +209,7 @@ class Ledger:
         """Who needs what a transfer that has ended will give back has waited long enough."""
         self._returns[agreement] -= 1
         self._returns += Numbers()  # forgets those of which there are none
-        self._tell(agreement)
+        self.tell(agreement)
 
     async def _agreed(self, transfer: str) -> None:
         if (account := await self._store.metered(transfer)) is not None:
@@ -221,7 +221,8 @@ class Ledger:
             event = self._news[agreement] = asyncio.Event()
         return event
 
-    def _tell(self, agreement: str) -> None:
+    def tell(self, agreement: str) -> None:
+        """Wake who waits for what is left under an agreement, to look again."""
         if (event := self._news.pop(agreement, None)) is not None:
             event.set()
 

@@ -55,6 +55,7 @@ class Timed:
             waits.cancel()
         if not self._running and not self.over:
             self.over = True
+            self._ledger.tell(self.agreement)  # what has not begun waits for others, and for nobody any more
             self._ledger.spawn(self._end())
 
     async def _begin(self, transfer: str) -> bool:

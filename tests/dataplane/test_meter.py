@@ -104,7 +104,7 @@ async def test_fifty_users_of_one_agreement_get_what_it_allows_to_the_byte_and_n
             said = orjson.loads(rest)
             highest = max(highest, sum(row[2] for row in said["posted"]) + sum(row[4] for row in said["open"]))
 
-    rig.ledger._tell = _both(rig.ledger._tell, watch)  # type: ignore[method-assign]
+    rig.ledger.tell = _both(rig.ledger.tell, watch)  # type: ignore[method-assign]
     taken = await asyncio.gather(*(fetch(http, rig, f"t{number}") for number in range(USERS)))
     received = sum(len(body) for _, body, _ in taken)
     assert received <= most

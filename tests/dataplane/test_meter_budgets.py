@@ -143,7 +143,7 @@ async def test_fifty_users_of_one_budget_spend_it_to_the_last_part_and_never_mor
                 said = orjson.loads(rest)
                 highest = max(highest, sum(row[2] for row in said["posted"]) + sum(row[4] for row in said["open"]))
 
-        rig.ledger._tell = _both(rig.ledger._tell, watch)  # type: ignore[method-assign]
+        rig.ledger.tell = _both(rig.ledger.tell, watch)  # type: ignore[method-assign]
         taken = await asyncio.gather(*(fetch(http, rig, f"t{number}") for number in range(USERS)))
         spent = await settled(rig, MONEY)
         calls = sum(1 for status, _, _ in taken if status == 200)

@@ -25,6 +25,25 @@ class Stream:
         self.before_end = before_end
 
 
+async def test_where_others_hold_all_of_the_time_nothing_waits_on_once_its_streams_have_left():
+    async def at_mark(_transfer: str) -> None: ...
+
+    store = MemoryStore()
+    ledger = Ledger(store, Journal(store, SystemClock()).decide, SystemClock(), Counted(), at_mark, lambda *_: None)
+    tally = Tally("/permission/0", METERED_TIME, (MOST,))
+    other = ledger.holder(AGREEMENT, "urn:other")
+    assert await other.exchange([tally], {}) == "granted"
+    time, stream = Timed(ledger, AGREEMENT, tally), Stream()
+    joining = asyncio.create_task(time.join(stream, "urn:t"))
+    while ledger._news.get(AGREEMENT) is None:  # noqa: ASYNC110 - nothing tells that somebody waits
+        await asyncio.sleep(0)
+    joining.cancel()
+    await asyncio.wait({joining})
+    time.leave(stream)
+    async with asyncio.timeout(2):
+        await ledger.close()
+
+
 async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and_the_time_is_posted_before():
     store, decided, cut = MemoryStore(), asyncio.Queue[str](), list[tuple[str, str]]()
     waits, signed, instants = asyncio.Semaphore(0), asyncio.Event(), list[float | None]()
