@@ -109,7 +109,7 @@ class Journal:
         through: it raises before it has written anything.
 
         A step that writes what an agreement has used (`Usage`) takes the turn of that agreement, too: its counters are what many
-        want to change at once, and those would meet nothing but conflicts. A `pid` may be the id of an agreement.
+        want to change at once, and those would meet nothing but conflicts. A `pid` may be the id of an agreement, or of a dataset.
         """
         if pid is not None:
             if pid in self._turns:

@@ -162,7 +162,7 @@ class Operations:
             evidence = Evidence(telemetry.CLOSED, Kind.NEGOTIATION, before.negotiation, before.peer, None, now, detail=said)
             return Changes((Expect(Agreement, id, before.version),), (closed,), evidence=(evidence, *self.sign_closing(closed)))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, id)
         assert closed is not None  # noqa: S101 - `step` sets it or raises
         return closed
 
@@ -188,7 +188,7 @@ class Operations:
             evidence = Evidence(telemetry.PERFORMED, Kind.NEGOTIATION, before.negotiation, before.peer, None, now, detail=said)
             return Changes((Expect(Agreement, id, before.version),), (kept,), evidence=(evidence,))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, id)
         assert kept is not None  # noqa: S101 - `step` sets it or raises
         return kept
 

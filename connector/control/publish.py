@@ -118,7 +118,7 @@ class Publishing:
             evidence = Evidence(telemetry.PUBLISHED, None, None, None, None, now, detail=said)
             return Changes((Expect(Dataset, manifest.id, version),), (record,), evidence=(evidence,))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, manifest.id)
         return record, new
 
     def _offers(self, manifest: Manifest) -> tuple[Offer, ...]:
@@ -176,7 +176,7 @@ class Publishing:
             evidence = Evidence(telemetry.WITHDRAWN, None, None, None, None, self._journal.clock.now(), detail={"dataset": id})
             return Changes((Expect(Dataset, id, before.version),), deletes=((Dataset, id),), evidence=(evidence,))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, id)
 
 
 def _demand_title(title: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from connector.app import Automatic
+from connector.control.publish import Manifest
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move, Role
 from connector.metering.claims import ID_CHARACTERS_MAX
@@ -116,6 +117,18 @@ async def test_publications_that_cross_both_count_one_after_the_other(at: Desk):
     last = max(answers, key=lambda answer: answer.json["version"]).json
     stored = await at.us.asked("GET", f"/datasets/{quoted(D)}")
     assert stored["title"] == last["title"]
+
+
+@pytest.mark.asyncio
+async def test_as_many_as_want_to_publish_a_dataset_or_withdraw_it_at_once_take_turns(tmp_path: Path):
+    async with desk(tmp_path, store="sqlite") as at:
+        (at.us.site.root / "data" / "data.bin").write_bytes(b"0123456789")
+        publishing, many = at.us.connector.publishing, 12
+        manifest = Manifest(D, "a title", SOURCE, [OPEN])
+        published = await asyncio.gather(*(publishing.publish(manifest) for _ in range(many)))
+        assert sorted(dataset.version for dataset, _ in published) == list(range(1, many + 1))
+        withdrawn = await asyncio.gather(*(publishing.withdraw(D) for _ in range(many)), return_exceptions=True)
+        assert sorted(type(each).__name__ for each in withdrawn) == ["NoneType", *["NotFound"] * (many - 1)]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {

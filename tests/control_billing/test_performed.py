@@ -1,6 +1,8 @@
 """Duties under an agreement: what comes first blocks the transfer until it is recorded, what was recorded lets it run, and what it says."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,6 +51,17 @@ async def test_a_duty_that_comes_first_blocks_the_transfer_until_it_is_on_record
     begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
     await two.consumer.state(T, begun["pid"], "STARTED")
     await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_acts_that_are_recorded_at_once_take_turns_as_do_those_who_close_an_agreement(two: Pair):
+    operations, many = two.provider.connector.operations, 12
+    agreement = await agreed(two, offer(CONSENT))
+    one = partial(operations.perform, agreement, "/permission/0/duty/0", action=None, at=None, by=None, amounts={})
+    kept = await asyncio.gather(*(one() for _ in range(many)))
+    assert sorted(len(each.performed) for each in kept) == list(range(1, many + 1))
+    closed = await asyncio.gather(*(operations.close(agreement, f"reason {n}") for n in range(many)))
+    assert len({each.reason for each in closed}) == 1
 
 
 @pytest.mark.asyncio(loop_scope="module")
