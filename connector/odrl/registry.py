@@ -177,6 +177,8 @@ class Registry(Value, eq=False, weakref=True):
 
     def apart(self, one: str, other: str) -> bool:
         """Whether two concepts are asserted to share nothing: they, or any that they lie below."""
+        if not self.disjoint:
+            return False
         ones, others = self.above.get(one, frozenset({one})), self.above.get(other, frozenset({other}))
         return any(frozenset({a, b}) in self.disjoint for a in ones for b in others)
 

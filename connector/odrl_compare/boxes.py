@@ -17,10 +17,12 @@ from connector.odrl_compare.sides import GAP, HIGH, Crowd, Line, Names, Side, jo
 
 Box = dict[str, Side]  # key of an axis -> what is left of it; never empty, and silent means anything, the gap too
 Region = list[Box]
+Reach = tuple[str | None, bool, bool]  # what a stretch measures, whether it begins at nothing, whether it never ends
 Leaves = dict[tuple[int, bool], tuple[Constraint, Axis, Region]]  # by the identity of the constraint, and whether it holds
 
 BOXES_MAX: Final = 4096
 STEPS_MAX: Final = 10_000  # operations on one axis; some 25 ms
+WIDE: Final = 16  # axes that a step goes through for nothing; of a wider box each one more counts
 SMALL: Final = 24  # boxes of which each is compared with each
 
 
@@ -32,16 +34,23 @@ class Work:
     """The axes that came up, and how much may still be done. `leaves` are kept for who reads the same again, under one calendar after the
     other: where single constraints hold, or do not."""
 
-    __slots__ = ("axes", "leaves", "left")
+    __slots__ = ("_crowds", "axes", "leaves", "left")
 
     def __init__(self, steps: int = STEPS_MAX, leaves: Leaves | None = None) -> None:
         self.axes: dict[str, Axis] = {}
+        self._crowds: dict[int, tuple[Crowd, bool]] = {}
         self.leaves = leaves
         self.left = steps
 
     def spend(self, steps: int) -> None:
         """Count work. Raises TooComplex beyond the bound."""
         self.left -= steps
+        if self.left < 0:
+            raise TooComplex
+
+    def go_through(self, box: Box) -> None:
+        """Count a look at every axis of a box. Raises TooComplex beyond the bound."""
+        self.left -= 1 if len(box) <= WIDE else 1 + (len(box) - WIDE >> 2)
         if self.left < 0:
             raise TooComplex
 
@@ -55,7 +64,7 @@ class Work:
         if len(one) < len(other):
             one, other = other, one
         found = dict(one)
-        self.spend(1)
+        self.spend(1 + (len(one) >> 7))
         for key, side in other.items():
             mine = one.get(key)
             if mine is None:
@@ -70,7 +79,7 @@ class Work:
 
     def apart(self, one: Box, other: Box) -> bool:
         """Whether nothing lies in both boxes."""
-        self.spend(1)
+        self.go_through(other)
         for key, side in other.items():
             mine = one.get(key)
             if mine is not None and mine is not side:
@@ -93,7 +102,7 @@ class Work:
 
     def inside(self, one: Box, other: Box) -> bool:
         """Whether the first box lies in the second."""
-        self.spend(1)
+        self.go_through(other)
         for key, side in other.items():
             mine = one.get(key)
             if mine is not side:
@@ -106,13 +115,13 @@ class Work:
 
     def minus(self, box: Box, other: Box) -> Region:
         """What lies in the first of two boxes that meet, and not in the second."""
-        found, rest = [], box
+        found, rest, wide = [], dict(box), 2 + (len(box) >> 7)
         for key, side in other.items():
             axis = self.axes[key]
             mine = rest.get(key)
             if mine is side:
                 continue
-            self.spend(2 + _cost(mine, side))
+            self.spend(wide + _cost(mine, side))
             if mine is None:
                 outside = (axis.full,) if side is GAP else (*axis.full.minus(side), *((GAP,) if axis.gap else ()))
                 inner: Side | None = side
@@ -121,7 +130,7 @@ class Work:
             found += [piece for left in outside if _possible(piece := {**rest, key: left})]
             if inner is None:
                 return found
-            rest = {**rest, key: inner}
+            rest[key] = inner
         return found
 
     def rest(self, box: Box, others: Iterable[Box]) -> Iterator[Box]:
@@ -158,11 +167,15 @@ class Work:
         """Add a box to a small region, joined with one that is there if the two are one box together."""
         at = 0
         while at < len(found):
-            known = found[at]
+            known, whole = found[at], None
             self.spend(1)
-            if self.inside(box, known):
+            alike = known.keys() == box.keys()
+            if (alike or known.keys() < box.keys()) and self.inside(box, known):
                 return
-            whole = box if self.inside(known, box) else _joined(known, box)
+            if (alike or known.keys() > box.keys()) and self.inside(known, box):
+                whole = box
+            elif alike:
+                whole = _joined(known, box)
             if whole is None:
                 at += 1
                 continue
@@ -175,7 +188,7 @@ class Work:
         for key in dict.fromkeys(key for box in region for key in box):
             groups: dict[frozenset[tuple[str, Side]], list[Side]] = {}
             others: Region = []
-            self.spend(4 * len(region))
+            self.spend(sum(4 if len(box) <= WIDE else 4 + (len(box) - WIDE >> 1) for box in region))
             for box in region:
                 side = box.get(key)
                 if isinstance(side, Line | Names):
@@ -188,33 +201,46 @@ class Work:
 
     def guessed(self, box: Box) -> str:
         """Why nobody here can know that a request lies in the box; "" if one surely does."""
-        counted: dict[str, list[tuple[Axis, Side]]] = {}
+        if len(box) > WIDE:
+            self.spend(len(box) - WIDE)
+        counted: dict[str, dict[Reach, Axis]] = {}
         for key, side in box.items():
             axis = self.axes[key]
             if axis.guess:
                 return f"{axis.label} cannot be judged here"
-            if not side.surely:
+            if not self._surely(side):
                 return f"no vocabulary says whether a {axis.label} can be both"
             if isinstance(axis.full, Line):
-                others = counted.setdefault(axis.operand, [])
-                for other, its in others:
-                    if not _in_any_unit(axis, side, other, its):
+                reach = _reach(axis, axis.full, side)
+                others = counted.setdefault(axis.operand, {})
+                for its, other in others.items():
+                    if not _in_any_unit(reach, its):
                         return f"{axis.label} is counted in {_unit(other.unit)} and in {_unit(axis.unit)}, and nobody here can convert them"
-                others.append((axis, side))
+                others.setdefault(reach, axis)
         return ""
 
+    def _surely(self, side: Side) -> bool:
+        """Whether a value is known to lie in a side. Crowds with many hits stand in many boxes and are asked once each."""
+        if not isinstance(side, Crowd) or not side.hits:
+            return side.surely
+        known = self._crowds.get(id(side))
+        if known is None:
+            known = self._crowds[id(side)] = side, side.surely
+        return known[1]
 
-def _in_any_unit(axis: Axis, side: Side, other: Axis, its: Side) -> bool:
+
+def _reach(axis: Axis, full: Line, side: Side) -> Reach:
+    """Of a stretch, what matters where another one is in another unit."""
+    (start, end), what = full.spans[0], MEASURES.get(axis.unit)
+    if axis.integral or not isinstance(side, Line) or start[0] != 0:
+        return what, False, False
+    return what, side.spans[0][0] == start, side.spans[-1][1] == HIGH == end
+
+
+def _in_any_unit(one: Reach, other: Reach) -> bool:
     """Whether something lies in both stretches however the one unit is converted to the other: of amounts that begin at nothing, both take
     what is as small as one likes, or as large. What measures two things that do not depend on each other needs no conversion."""
-    full = axis.full
-    if {MEASURES.get(axis.unit), MEASURES.get(other.unit)} == {"time", "length"}:
-        return True
-    if not (isinstance(full, Line) and isinstance(side, Line) and isinstance(its, Line)) or axis.integral or other.integral:
-        return False
-    (start, end), lines = full.spans[0], (side, its)
-    small = start[0] == 0 and all(line.spans[0][0] == start for line in lines)
-    return small or (start[0] == 0 and end == HIGH and all(line.spans[-1][1] == HIGH for line in lines))
+    return {one[0], other[0]} == {"time", "length"} or (one[1] and other[1]) or (one[2] and other[2])
 
 
 def _unit(iri: str) -> str:
@@ -222,9 +248,7 @@ def _unit(iri: str) -> str:
 
 
 def _joined(one: Box, other: Box) -> Box | None:
-    """Two boxes as one, if they differ on one axis of which any sides can be joined."""
-    if len(one) != len(other) or one.keys() != other.keys():
-        return None
+    """Two boxes on the same axes as one, if they differ on one of which any sides can be joined."""
     unlike = [key for key, side in one.items() if side is not other[key] and side != other[key]]
     if len(unlike) != 1:
         return None
@@ -250,11 +274,22 @@ def _cost(one: Side | None, other: Side) -> int:
     if isinstance(other, Line):
         return (len(other.spans) + (len(one.spans) if isinstance(one, Line) else 1)) >> 2
     if isinstance(other, Names):
-        hidden = len(other.hidden) * (len(one.hidden) if isinstance(one, Names) else 1)
-        return (len(other.values) >> 6) + (hidden if hidden > 1 else 0)
+        if not isinstance(one, Names):
+            return (len(other.values) >> 6) + (_kinds(other) if other.hidden else 0)
+        hidden = _kinds(one) * _kinds(other) if one.hidden and other.hidden else 0
+        return (len(other.values) >> 6) + (len(one.values) >> 8) + (hidden if hidden > 1 else 0)
     if isinstance(other, Crowd):
-        return (len(other.hits) + 1) * (len(one.hits) + 1 if isinstance(one, Crowd) else 1)
+        return _hits(other) * (_hits(one) if isinstance(one, Crowd) else 1)
     return 0
+
+
+def _kinds(names: Names) -> int:
+    """How much is said of concepts that no vocabulary names."""
+    return sum(len(wanted) + len(barred) or 1 for wanted, barred in names.hidden)
+
+
+def _hits(crowd: Crowd) -> int:
+    return sum(_kinds(names) or 1 for names in (crowd.within, *crowd.hits))
 
 
 def _possible(box: Box) -> bool:

@@ -17,7 +17,7 @@ from connector.odrl.evaluation import evaluate, under
 from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Options, Policy, Rule, Scope, constraints_of
 from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
-from connector.odrl_compare.axes import calendars
+from connector.odrl_compare.axes import Axis, calendars
 from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
 from connector.odrl_compare.covering import all_covered, clears, described, narrower, spared
 from connector.odrl_compare.lacking import Lack, lacks, shown_by, undone
@@ -67,7 +67,7 @@ class Comparison:
         self.one, self.other, self.options, self.bare = under(a, options), under(b, options), options, bare
         self.names = names
         self.work = Work(steps)
-        self._looks: list[Look] | None = None
+        self._looks: list[Look] | None = None  # none at all: they are too complex
 
     def turned(self) -> Comparison:
         """The same two the other way round, at the cost of the same bound."""
@@ -138,9 +138,12 @@ class Comparison:
         return told[0] if told else ("", None)
 
     def looks(self) -> list[Look]:
-        """The shapes of both under each calendar that they know. Raises TooComplex."""
+        """The shapes of both under each calendar that they know. Raises TooComplex; what was too complex for one question is so for all."""
         if self._looks is None:
+            self._looks = []
             self._looks = list(self._each_look())
+        if not self._looks:
+            raise TooComplex
         return self._looks
 
     def _each_look(self) -> Iterator[Look]:
@@ -289,7 +292,7 @@ class Comparison:
         work = look.reader.work
         reason = separation(work.axes, look.one.boxes, look.other.boxes, self.names)[1]
         for shape, name in ((look.one, self.names[0]), (look.other, self.names[1])):
-            where = _anywhere(shape, work)
+            where = _anywhere(shape, work.axes)
             if where is not None:
                 done = (*where[0].rule.duties, *shape.policy.obligations)
                 found = witness(where[1], work.axes, where[0].rule, done, day=look.day)
@@ -297,9 +300,14 @@ class Comparison:
         return reason, None
 
 
-def _anywhere(shape: Shape, work: Work) -> tuple[Grant, Box] | None:
-    """A box in which a policy surely permits something, if there is one."""
-    return next(((grant, box) for grant in shape.grants for box in grant.region if not work.guessed(box)), None)
+def _anywhere(shape: Shape, axes: dict[str, Axis]) -> tuple[Grant, Box] | None:
+    """A box in which a policy surely permits something, if one is found soon."""
+    work = Work()
+    work.axes = axes
+    try:
+        return next(((grant, box) for grant in shape.grants for box in grant.region if not work.guessed(box)), None)
+    except TooComplex:
+        return None
 
 
 def signed_apart(one: Policy, other: Policy, options: Options) -> bool:

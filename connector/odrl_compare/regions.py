@@ -45,6 +45,7 @@ NOWHERE: Final[Region] = []
 _NOW: Final = "now"
 _LISTS: Final = frozenset({"eq", "neq", "isAnyOf", "isNoneOf", "isAllOf"})
 _ORDERED: Final = frozenset({"lt", "lteq", "gt", "gteq"})
+RELATIONS: Final = frozenset({"isA", "isPartOf", "hasPart"})  # each concept is held against each
 _ATOMIC_PARTS: Final = frozenset({"leftOperand", "operator", "rightOperand"})
 _ATOMIC_KEYS: Final = _ATOMIC_PARTS | {"@id", "@type", "unit"}
 
@@ -93,7 +94,8 @@ class Reader:
             self.work.axes[known[1].key] = known[1]
             return known[2]
         axis = axis_of(self.registry, node)
-        self.work.spend(1 + (len(node.expected) >> 2))
+        named = len(node.expected)
+        self.work.spend(1 + (named >> 2) + (named * named >> 4 if node.operator in RELATIONS else 0))
         region = self.work.on(axis, sides_of(axis, node, self.registry, self.lengths, holds=holds))
         if leaves is not None and not isinstance(node.test, Lapse):  # a duration has the length of its calendar
             leaves[id(node), holds] = node, axis, region

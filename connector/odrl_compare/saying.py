@@ -101,8 +101,8 @@ def separation(
     common: set[str] | None = None
     for box in one:
         for its in other:
-            apart = {key for key, side in its.items() if key in box and box[key].misses(side)}
-            common = apart if common is None else common & apart
+            shared = its.keys() & box.keys() if common is None else common
+            common = {key for key in shared if key in its and key in box and box[key].misses(its[key])}
             if not common:
                 return "", "they have nothing in common, on no single axis"
     key = min(common or {""}, key=lambda name: (name in (ACTION,), name))

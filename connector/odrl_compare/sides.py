@@ -7,7 +7,7 @@ are of one kind; beside them stands GAP, the request that does not have the fact
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
@@ -162,14 +162,18 @@ Hidden = tuple[tuple[frozenset[Kin], frozenset[Kin]], ...]
 ANY: Final[Hidden] = ((frozenset(), frozenset()),)
 
 
-def _possible(wanted: frozenset[Kin], barred: frozenset[Kin]) -> bool:
-    return not any(one.implies(other) for one in wanted for other in barred) and not any(
-        one.apart(other) for one in wanted for other in wanted
-    )
+def _alone(one: Collection[Kin], others: Collection[Kin]) -> bool:
+    """Whether there can be a concept that stands so to the first, and to none of the others."""
+    return not others or not any(kin.implies(other) for kin in one for other in others)
 
 
-def _kept(found: list[tuple[frozenset[Kin], frozenset[Kin]]]) -> Hidden:
-    possible = tuple(dict.fromkeys(pair for pair in found if _possible(*pair)))
+def _together(one: Iterable[Kin], others: Iterable[Kin]) -> bool:
+    """Whether no vocabulary keeps one of the first from one of the others."""
+    return not any(kin.apart(other) for kin in one for other in others)
+
+
+def _kept(found: Iterable[tuple[frozenset[Kin], frozenset[Kin]]]) -> Hidden:
+    possible = tuple(dict.fromkeys(found))
     return possible if len(possible) <= HIDDEN_MAX else ANY
 
 
@@ -178,7 +182,8 @@ def _hidden_meet(one: Hidden, other: Hidden) -> Hidden:
         return one and other
     if ANY in (one, other):
         return other if one == ANY else one
-    return _kept([(a | c, b | d) for a, b in one for c, d in other])
+    mine, its = ([pair for pair in hidden if not any(kin.apart(kin) for kin in pair[0])] for hidden in (one, other))
+    return _kept((a | c, b | d) for a, b in mine for c, d in its if _alone(a, d) and _alone(c, b) and _together(a, c))
 
 
 def _hidden_minus(one: Hidden, other: Hidden) -> Hidden:
@@ -187,7 +192,8 @@ def _hidden_minus(one: Hidden, other: Hidden) -> Hidden:
     if other in (ANY, one):
         return ()
     for wanted, barred in other:
-        one = _kept([(a, b | {kin}) for a, b in one for kin in wanted] + [(a | {kin}, b) for a, b in one for kin in barred])
+        without = [(a, b | {kin}) for a, b in one for kin in wanted if _alone(a, (kin,))]
+        one = _kept(without + [(a | {kin}, b) for a, b in one for kin in barred if _alone((kin,), b) and _together((*a, kin), (kin,))])
     return one
 
 
@@ -233,11 +239,11 @@ class Names(NamedTuple):
         """Whether all of it lies in the other."""
         if not isinstance(other, Names):
             return False
-        if self.hidden and _hidden_minus(self.hidden, other.hidden):
-            return False
         if self.negated:
-            return other.negated and other.values <= self.values
-        return self.values.isdisjoint(other.values) if other.negated else self.values <= other.values
+            named = other.negated and other.values <= self.values
+        else:
+            named = self.values.isdisjoint(other.values) if other.negated else self.values <= other.values
+        return named and not (self.hidden and _hidden_minus(self.hidden, other.hidden))
 
     @property
     def surely(self) -> bool:

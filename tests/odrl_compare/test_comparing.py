@@ -25,7 +25,9 @@ from connector.odrl import (
     load,
     same_terms,
 )
+from connector.odrl_compare import comparing
 from connector.odrl_compare.comparing import CALENDAR, COMPLEX, Comparison
+from connector.odrl_compare.shapes import Shape, shape_of
 from connector.values import replace
 from tests.odrl.cases import leaf, odd_offers, offer, purpose, rule, shuffled
 from tests.odrl.cases import time as at
@@ -390,6 +392,9 @@ def hostile() -> dict[str, Policy]:
     def count(operator: str, n: int) -> dict[str, Any]:
         return leaf("odrl:count", operator, {"@value": str(n), "@type": "xsd:integer"})
 
+    def concepts(n: int) -> list[str]:
+        return [f"urn:c:{n}:{k}" for k in range(30)]
+
     made = {
         "products": offer(rule(*[{"or": [on(n + k, "isAnyOf", [f"v{n}{k}", f"u{k}"]) for k in range(4)]} for n in range(40)])),
         "xone": offer(rule({"xone": [count("gteq", n) for n in range(500)]})),
@@ -401,6 +406,15 @@ def hostile() -> dict[str, Policy]:
         "crowds": offer(rule(*[role("isAnyOf", [f"r{n}", f"r{n + 1}"]) for n in range(190)])),
         "sets": offer(rule(role("isAllOf", [f"r{n}" for n in range(590)]))),
         "duties": offer(*[rule(duty=[duty("odrl:inform", on(n, "neq", f"v{n}")) for n in range(43)]) for _ in range(3)]),
+        "currencies": offer(rule(*[number("lteq", "5", f"urn:u:{n}") for n in range(590)])),
+        "wide": offer(
+            rule(
+                *[number("lteq", "7", f"urn:u:{n}") for n in range(480)],
+                {"or": [{"and": [on(0, "eq", f"v{n}"), on(7, "eq", f"w{n}")]} for n in range(40)]},
+            )
+        ),
+        "kinds": offer(rule(*[role("isA", concepts(n)) for n in range(18)])),
+        "wholes": offer(rule(*[on(7, "hasPart", concepts(n)) for n in range(18)])),
         "deep": offer(rule(*[{"or": [{"xone": [on(i + j + k, "neq", f"v{k}") for k in range(4)]} for j in range(4)]} for i in range(30)])),
     }
     return {name: load(document, options=OPTIONS, strict=False) for name, document in made.items()}
@@ -435,6 +449,20 @@ def test_too_much_work_is_unknown_and_says_so():
     assert verdict.refines == "unknown"
     assert verdict.reasons["refines"] == COMPLEX.reason
     assert compare(one, hostile()["prohibitions"], options=OPTIONS).equivalent == "yes", "in the same words they are the same"
+
+
+def test_two_policies_that_are_too_complex_for_one_question_are_so_for_all_and_are_read_once(monkeypatch: pytest.MonkeyPatch):
+    read_again: list[Policy] = []
+
+    def shape(policy: Policy, *args: Any, **more: Any) -> Shape:
+        read_again.append(policy)
+        return shape_of(policy, *args, **more)
+
+    monkeypatch.setattr(comparing, "shape_of", shape)
+    one, other = hostile()["xone"], hostile()["xones"]
+    verdict = compare(one, other, options=OPTIONS)
+    assert {verdict.refines, verdict.refined_by, verdict.compatible} == {"unknown"}
+    assert len(read_again) == 2
 
 
 def test_where_only_a_month_decides_the_reason_says_so():
