@@ -40,8 +40,9 @@ class Sealing:
 
     def add(self, piece: bytes) -> bytes:
         """Take the next piece; returns it."""
-        self._sum += (total := sum(piece))
-        self._moment += self._size * total + _moment(piece)
+        total, moment = _sums(piece)
+        self._sum += total
+        self._moment += self._size * total + moment
         self._size += len(piece)
         self._hashed.update(piece)
         return piece
@@ -79,7 +80,7 @@ def unsealed(data: bytes) -> bytes | Altered:
     size, digest, total, moment = fields
     if size != len(body):
         return Altered(f"the file has {len(data)} bytes where {size + SEAL_BYTES} were sealed: some were taken out or put in")
-    by, weighed = sum(body) - total, _moment(body) - moment
+    by, weighed = (found - said for found, said in zip(_sums(body), (total, moment), strict=True))
     at, rest = divmod(weighed, by) if by else (0, 1)
     if rest == 0 and 1 <= at <= len(body) and 0 <= body[at - 1] - by <= 0xFF:  # noqa: PLR2004 - a byte
         was = body[at - 1] - by
@@ -97,12 +98,13 @@ def _seal(body: bytes) -> bytes:
     return sealing.seal
 
 
-def _moment(body: bytes) -> int:
-    """The sum of (i+1)*b(i). By rows and columns of a square: a sum of bytes is a fifth of the work of a product for each."""
+def _sums(body: bytes) -> tuple[int, int]:
+    """The sum of b(i), and that of (i+1)*b(i). By rows and columns of a square: a sum of bytes is a fifth of the work of a product for
+    each."""
     width = isqrt(len(body)) + 1
-    rows: int = sum(map(mul, count(0), (sum(body[at : at + width]) for at in range(0, len(body), width))))
+    rows = [sum(body[at : at + width]) for at in range(0, len(body), width)]
     columns: int = sum(map(mul, count(1), (sum(body[at::width]) for at in range(width))))
-    return width * rows + columns
+    return sum(rows), width * sum(map(mul, count(0), rows)) + columns
 
 
 def _fields(seal: bytes) -> tuple[int, str, int, int] | None:
