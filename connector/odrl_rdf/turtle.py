@@ -177,6 +177,7 @@ class _Reader:
             counted.property(predicate, at)
             found = self._object()
             if (said := nodes.get(subject)) is None:
+                counted.node(at)
                 said = nodes[subject] = {}
             if (objects := said.get(predicate)) is None:
                 objects = said[predicate] = {}

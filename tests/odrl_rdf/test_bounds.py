@@ -37,6 +37,10 @@ BOUNDS: dict[str, tuple[Read, int, str, str]] = {  # how so many are read, how m
     "relative IRIs of Turtle": (
         lambda n: turtle(f"<{m}>\n" for m in range(n)), RELATIVE_MAX, f"{RELATIVE_MAX} relative IRIs", f"line {RELATIVE_MAX + 4}",
     ),
+    "nodes of Turtle": (
+        lambda n: of_turtle(HEAD + "\n".join(f"a:s{m} a:p 1 ." for m in range(n))), NODES_MAX, f"{NODES_MAX} nodes",
+        f"line {NODES_MAX + 4}",
+    ),
     "names of Turtle": (
         lambda n: of_turtle(HEAD + "\n".join(f"a:s a:p{m} 1 ." for m in range(n))), NAMES_MAX, f"more than {NAMES_MAX} names",
         f"line {NAMES_MAX + 4}",
