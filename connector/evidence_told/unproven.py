@@ -124,6 +124,9 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
     for pid in signed.alone:
         yield f"what transfer {pid} had come to before the period of the invoice: nobody had signed for it, {case.provider} has counted it"
     for member in case.of("invoice"):
+        if beside := sorted((invoices.BESIDE - {"digest"}) & member.value["document"].keys()):
+            named = " and ".join(f"`{name}`" for name in beside)
+            yield f"what the invoice says by {named}, which its digest is not of: it is the word of {case.exporter} alone"
         for flow in signed.flows.values():
             pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0
             if flow.counts != NOTHING and (until := invoices.billed(member).get(pid, 0)) < last:

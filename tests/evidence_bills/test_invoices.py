@@ -65,8 +65,12 @@ def test_what_an_invoice_leaves_out_stands_beside_it_and_its_digest_is_not_of_th
     assert not BESIDE - said.keys()
     assert billed({name: value for name, value in said.items() if name not in BESIDE})["digest"] == said["digest"]
     draft = SOUND.copy()
+    beside = "which its digest is not of: it is the word of"
+    assert not [text for text in verify(draft.data).unproven if beside in text]
     draft.one("invoice")["document"] |= {name: said[name] for name in BESIDE - {"digest"}}
-    assert draft.codes() == set()
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert f"what the invoice says by `left_out` and `preliminary`, {beside} {PROVIDER} alone" in report.unproven
 
 
 def test_time_that_the_provider_alone_has_counted_is_billed_as_its_ack_says_it():
