@@ -17,14 +17,19 @@ STRETCH = 5.0  # times: longer waits nobody, or who turns in circles on a busy m
 AHEAD_SECONDS = 0.05  # of a deadline: then it is looked whether it is one
 
 
-def queued_seconds(pid: int) -> float:
-    """How long the threads of a process were in the queue, all together; 0 where there is no such process, or nobody counts."""
-    total = 0
+def queues(pid: int) -> dict[int, float]:
+    """How many seconds each thread of a process was in the queue; none where there is no such process, or nobody counts."""
+    found = dict[int, float]()
     with suppress(OSError):  # it has ended, as any of its threads may while we look
         for task in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
-                total += int((task / "schedstat").read_text().split()[1])
-    return total / NANOSECONDS
+                found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / NANOSECONDS
+    return found
+
+
+def queued_seconds(pid: int) -> float:
+    """The same of those that there are now, all together."""
+    return sum(queues(pid).values())
 
 
 def disk_seconds(pressure: Path = Path("/proc/pressure/io")) -> float:
@@ -41,27 +46,27 @@ def stretched(seconds: float, queued: float) -> float:
 
 def own_time() -> Callable[[float], float]:
     """What gives how long so many seconds of this process may last, from now on: as long, but for what its threads are in the queue for."""
-    before = queued_seconds(os.getpid())
-    return lambda seconds: stretched(seconds, queued_seconds(os.getpid()) - before)
+    queue, pid = Queue(), os.getpid()
+    before = queue.seconds(pid)
+    return lambda seconds: stretched(seconds, queue.seconds(pid) - before)
 
 
 def own_patience(seconds: float) -> AbstractAsyncContextManager[None]:
     """As `asyncio.timeout`, of so many seconds of this process."""
-    return patience(seconds, partial(queued_seconds, os.getpid()))
+    return patience(seconds, partial(Queue().seconds, os.getpid()))
 
 
 class Queue:
-    """The same of several processes after each other, as far as it was looked at: it never becomes less."""
+    """The same of several processes, as far as it was looked at: it never becomes less, also when threads end, and their time with them."""
 
     def __init__(self) -> None:
-        self._pid, self._before, self._seen = 0, 0.0, 0.0
+        self._seen: dict[tuple[int, int], float] = {}
 
     def seconds(self, pid: int) -> float:
-        """Now, when it is this process."""
-        if pid != self._pid:
-            self._pid, self._before, self._seen = pid, self._before + self._seen, 0.0
-        self._seen = max(self._seen, queued_seconds(pid))
-        return self._before + self._seen
+        """Now, with this process in it from now on."""
+        for thread, seconds in queues(pid).items():
+            self._seen[pid, thread] = max(seconds, self._seen.get((pid, thread), 0.0))
+        return sum(self._seen.values())
 
 
 class Patience:

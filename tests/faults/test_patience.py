@@ -41,9 +41,16 @@ def test_who_shares_a_processor_is_in_the_queue_and_who_sleeps_is_not():
 
 def test_what_has_a_time_of_its_own_has_as_much_more_as_its_process_is_in_the_queue(monkeypatch: pytest.MonkeyPatch):
     queued = iter([7.0, 7.0, 7.25, 90.0])
-    monkeypatch.setattr("tests.faults.patience.queued_seconds", lambda _pid: next(queued))
+    monkeypatch.setattr("tests.faults.patience.queues", lambda _pid: {1: next(queued)})
     within = own_time()
     assert [within(0.5) for _ in range(3)] == [0.5, 0.75, STRETCH * 0.5]
+
+
+def test_threads_that_end_meanwhile_take_no_time_away_with_them(monkeypatch: pytest.MonkeyPatch):
+    """As those of a connection whose close is timed: the longer they had waited for a processor, the less was left for it."""
+    queued = iter([{1: 7.0, 2: 3.0}, {1: 7.25}])
+    monkeypatch.setattr("tests.faults.patience.queues", lambda _pid: next(queued))
+    assert own_time()(0.5) == 0.75
 
 
 @pytest.mark.asyncio
