@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler
+from connector.api.outlet import attended
 from connector.api_management.doors import Doors
 from connector.dsp import negotiation, transfer
 from connector.errors import InvalidRequest
@@ -39,28 +40,29 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
         reader = doors.feed.reader(request.transport.abort if request.transport else lambda: None, states)
         try:
-            await response.prepare(request)
-            after, shown = await _newest(doors.store) if said == "now" else begin, dict[str, tuple[int, tuple[str, ...]]]()
-            await response.write(b": from here\n\n")
-            events = await doors.store.events(after, EVENTS_READ)
-            while True:
-                while events:
-                    after = events[-1].sequence
-                    if told := reader.wanted(events):
-                        await response.write(b"".join(map(shapes.event_lines, told)))
-                    events = await doors.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
-                for pull in () if states else list(doors.pulls.live.values()):
-                    if shown.get(pull.id) != (now := (pull.received_bytes, pull.reasons)):
-                        shown[pull.id] = now
-                        await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
-                reader.idle = True
-                await reader.woken.wait()
-                reader.woken.clear()  # ahead of every look: what is committed while the store is read wakes again
-                reader.idle = False
-                if doors.feed.closed or request.transport is None:  # who wants to hear of little may be written to never again
-                    return response
-                live = reader.following(after)
-                events = live if live is not None else await doors.store.events(after, EVENTS_READ)
+            with attended(request, reader.woken.set):
+                await response.prepare(request)
+                after, shown = await _newest(doors.store) if said == "now" else begin, dict[str, tuple[int, tuple[str, ...]]]()
+                await response.write(b": from here\n\n")
+                events = await doors.store.events(after, EVENTS_READ)
+                while True:
+                    while events:
+                        after = events[-1].sequence
+                        if told := reader.wanted(events):
+                            await response.write(b"".join(map(shapes.event_lines, told)))
+                        events = await doors.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
+                    for pull in () if states else list(doors.pulls.live.values()):
+                        if shown.get(pull.id) != (now := (pull.received_bytes, pull.reasons)):
+                            shown[pull.id] = now
+                            await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
+                    reader.idle = True
+                    await reader.woken.wait()
+                    reader.woken.clear()  # ahead of every look: what is committed while the store is read wakes again
+                    reader.idle = False
+                    if doors.feed.closed or request.transport is None:  # who is gone may be written to never again
+                        return response
+                    live = reader.following(after)
+                    events = live if live is not None else await doors.store.events(after, EVENTS_READ)
         except ConnectionResetError:
             return response  # the reader has gone
         finally:

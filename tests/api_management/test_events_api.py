@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from connector.control.journal import LIVE_MAX, Feed
+from connector.control.journal import Feed, Reader
 from connector.records import Changes
 from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
 from tests.api.conftest import events
@@ -50,17 +50,24 @@ async def test_who_asks_for_states_hears_of_processes_in_them_and_of_nothing_els
     assert (answer.status, "FINALIZED" in answer.json["detail"]) == (400, True)
 
 
-async def test_a_reader_that_has_gone_is_forgotten_also_if_nothing_comes_that_it_wanted_to_hear_of(desk: Desk):
-    journal = desk.us.connector.journal
-    feed = next(each.__self__ for each, _ in journal._listeners if isinstance(getattr(each, "__self__", None), Feed))  # type: ignore[attr-defined]
-    others = set(feed._readers)
-    async with asyncio.timeout(20):
-        async with events(desk.us, "?after=now&state=AGREED"):
+async def test_a_reader_that_has_gone_is_forgotten_also_if_nothing_is_committed(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    listeners = desk.us.connector.journal._listeners
+    feed = next(each.__self__ for each, _ in listeners if isinstance(getattr(each, "__self__", None), Feed))  # type: ignore[attr-defined]
+    others, forgotten, plain = set(feed._readers), asyncio.Queue[Reader](), feed.leave
+
+    def leave(one: Reader) -> None:
+        plain(one)
+        forgotten.put_nowait(one)
+
+    monkeypatch.setattr(feed, "leave", leave)
+    async with asyncio.timeout(5):
+        async with events(desk.us, "?after=now"):
             (reader,) = feed._readers - others
             while not reader.idle:  # noqa: ASYNC110 - of who waits nobody is told
                 await asyncio.sleep(0)
-        while reader in feed._readers:
-            await journal.commit(Changes(evidence=tuple(fact(state="REQUESTED") for _ in range(LIVE_MAX // 4))))
+        while await forgotten.get() is not reader:
+            pass
+    assert reader not in feed._readers
 
 
 @pytest.mark.parametrize("after", ["yesterday", "-1", str(2**63)])
