@@ -155,14 +155,14 @@ def _within(before: Rule, after: Rule, owner: str) -> list[str]:
     gone = [node for key, node in old.items() if key not in new]
     come = [node for key, node in new.items() if key not in old]
     found, name = [], title(after) + (f" of {owner}" if owner else "")
+    going, coming, last = Counter(map(_operand, gone)), Counter(map(_operand, come)), {_operand(node): node for node in come}
+    instead = {operand: last[operand] for operand, count in coming.items() if operand and count == going[operand] == 1}
     for node in gone:
-        instead = [other for other in come if _operand(other) and _operand(other) == _operand(node)]
-        if len(instead) == 1 and [_operand(other) for other in gone].count(_operand(node)) == 1:
-            come.remove(instead[0])
-            found.append(f"{name} asks that {words.asked(instead[0])}, and no longer that {words.asked(node)}")
+        if (other := instead.get(_operand(node))) is not None:
+            found.append(f"{name} asks that {words.asked(other)}, and no longer that {words.asked(node)}")
         else:
             found.append(f"{name} no longer asks that {words.asked(node)}")
-    found += [f"{name} also asks that {words.asked(node)}" for node in come]
+    found += [f"{name} also asks that {words.asked(node)}" for node in come if _operand(node) not in instead]
     return found + _between(before.duties, after.duties, name)
 
 

@@ -1,8 +1,11 @@
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 
+from connector.odrl.model import Node
+from connector.odrl_compare import wording
 from connector.odrl_compare.wording import changes, meaning, rule_meaning, same_words, title
 from tests.odrl.cases import leaf, participant, policy, purpose, rule, shuffled, time
 from tests.odrl_compare.cases import an_offer, read, seeds
@@ -95,3 +98,12 @@ def test_target_and_assignees_are_words_unless_they_are_left_out():
     here, there = policy(rule(), target="urn:a"), policy(rule(), target="urn:b")
     assert same_words(here, there)
     assert not same_words(here, there, bare=False)
+
+
+def test_what_differs_in_many_conditions_is_told_without_holding_each_against_each(monkeypatch: pytest.MonkeyPatch):
+    asked: list[Node] = []
+    operand = wording._operand
+    monkeypatch.setattr(wording, "_operand", lambda node: asked.append(node) or operand(node))
+    one, other = (policy(rule(*[leaf("urn:qiao:participant", "neq", f"did:web:{name}{n}") for n in range(100)])) for name in "ab")
+    assert len(changes(one, other)) == 200
+    assert len(asked) <= 1000
