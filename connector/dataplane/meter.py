@@ -126,17 +126,21 @@ class Meter:
     async def __aenter__(self) -> Self:
         if self.reads and self._records is None:
             raise Withdrawn(f"the records of `{self._media_type}` are not counted here", Code.OPERAND_UNSUPPORTED)
+        ends, calling = _waits_until(), self._meters.calling(self._transfer)
         try:
-            async with self._meters.calling(self._transfer):
+            await _in_time(calling.acquire(), ends)  # whose holder may be waiting as well
+            try:
                 self._tallies = self._meters.due(self._transfer, self._tallies)
                 if self._rest and not self._new(self._rest):  # all of it is paid for
                     self._tallies = tuple(tally for tally in self._tallies if tally.pricing is None)
-                await self._exchange(self._rest)
+                await self._exchange(self._rest, ends)
                 if self._rest:
                     self._pay(lambda pricing: pricing.rate(CALL_COUNT))
                     self._meters.called(self._transfer)
                     self._tallies = self._meters.due(self._transfer, self._tallies)
-            await self._run_watches()
+            finally:
+                calling.release()
+            await self._run_watches(ends)
         except BaseException:
             self._close()
             raise
@@ -157,7 +161,7 @@ class Meter:
             await self._time_up()
         while not (fitting := self._fitting(count, piece)):
             self.waits = True
-            await self._exchange(self._rest)
+            await self._exchange(self._rest, _waits_until())
         self.waits = False
         held = self._held
         if held is not None:
@@ -220,9 +224,8 @@ class Meter:
         """How many records begin in the first `count` bytes of a piece."""
         return 0 if self._records is None else self._records.count(piece, count)
 
-    async def _exchange(self, wanted_bytes: int) -> None:
-        """Hold the next portions. Raises Busy while others do for too long."""
-        ends = asyncio.get_running_loop().time() + HELD_SECONDS
+    async def _exchange(self, wanted_bytes: int, ends: float) -> None:
+        """Hold the next portions. Raises Busy where others do up to an instant of the loop."""
         while True:
             counted = [tally for tally in self._tallies if tally.operand != METERED_TIME]
             if not counted:
@@ -254,9 +257,8 @@ class Meter:
             raise Withdrawn(USED_UP, Code.QUOTA_EXHAUSTED)
         self._tallies, self.asks = self._meters.due(self._transfer, tallies), False
 
-    async def _run_watches(self) -> None:
+    async def _run_watches(self, ends: float) -> None:
         """Let the time run under each rule that meters it. Raises Busy as `_exchange` does."""
-        ends = asyncio.get_running_loop().time() + HELD_SECONDS
         while True:
             watches = [self._meters.watch(self._agreement, tally) for tally in self._tallies if tally.operand == METERED_TIME]
             granted = True
@@ -273,7 +275,7 @@ class Meter:
         self.waits = True
         await self._ask(min((watch.ended for watch in self._watches if watch.ended is not None), default=None))
         self._leave()
-        await self._run_watches()
+        await self._run_watches(_waits_until())
 
     def _leave(self) -> None:
         watches, self._watches = self._watches, []
@@ -288,6 +290,11 @@ class Meter:
         held, self._held = self._held, None
         if held is not None:
             self._ledger.spawn(held.close())
+
+
+def _waits_until() -> float:
+    """Up to when a stream that begins to wait now does for what others hold, by the loop."""
+    return asyncio.get_running_loop().time() + HELD_SECONDS
 
 
 async def _in_time(waiting: Coroutine[Any, Any, bool], ends: float) -> bool:

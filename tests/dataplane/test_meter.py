@@ -13,7 +13,7 @@ import pytest_asyncio
 from connector.adapters.sqlite import SqliteStore
 from connector.dataplane import meter
 from connector.dataplane.edr import grant_for
-from connector.dataplane.meter import METERED_PIECE_BYTES
+from connector.dataplane.meter import METERED_PIECE_BYTES, Meters
 from connector.dataplane.quotas import LEAST
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
@@ -130,6 +130,20 @@ async def test_who_waits_for_what_others_hold_is_told_to_come_back_and_gets_it_t
     async with asyncio.timeout(5):
         assert (await fetch(http, rig))[0] == 503
         await other.close()
+        assert (await fetch(http, rig))[:2] == (200, b"data")
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_another_stream_of_its_transfer_that_may_wait_for_others_is_told_to_come_back_as_soon(
+    rig: Rig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+):
+    calling = asyncio.Lock()
+    monkeypatch.setattr(Meters, "calling", lambda _meters, _transfer: calling)
+    monkeypatch.setattr(meter, "HELD_SECONDS", 0.05)
+    await rig.publish(b"data", tallies=(bytes_up_to(SMALL),))
+    async with asyncio.timeout(3):
+        async with calling:
+            assert (await fetch(http, rig))[0] == 503
         assert (await fetch(http, rig))[:2] == (200, b"data")
 
 
