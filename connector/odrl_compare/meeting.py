@@ -270,25 +270,29 @@ def narrowed(reader: Reader, nodes: Sequence[Node]) -> tuple[Node, ...]:
             waiting = [*node.parts, *waiting]
         else:
             found.setdefault(meaning(node), node)
-    kept: list[Node] = []
-    for node in found.values():
-        if isinstance(node, Constraint):
-            settled, kept = _settled(reader, node, kept)
-            kept += [] if settled is None else [settled]
-        else:
-            kept.append(node)
-    return tuple(kept)
+    kept: dict[object, Node] = {}
+    about: dict[str, list[Constraint]] = {}  # those that are kept, by what they are about
+    for key, node in found.items():
+        if not isinstance(node, Constraint):
+            kept[key] = node
+            continue
+        before = about.get(node.fact, [])
+        settled, rest = _settled(reader, node, before)
+        if settled is not None:
+            for known in before:
+                if known not in rest:
+                    del kept[meaning(known)]
+            kept[meaning(settled)] = settled
+            about[node.fact] = [*rest, settled]
+    return tuple(kept.values())
 
 
-def _settled(reader: Reader, node: Constraint, kept: list[Node]) -> tuple[Constraint | None, list[Node]]:
-    """A constraint beside those that are kept: None if it follows from one; without those that follow from it."""
+def _settled(reader: Reader, node: Constraint, kept: list[Constraint]) -> tuple[Constraint | None, list[Constraint]]:
+    """A constraint beside those that are kept of what it is about: None if it follows from one; without those that follow from it."""
     axis = axis_of(reader.registry, node)
     mine = _side(reader, axis, node)
-    rest: list[Node] = []
+    rest: list[Constraint] = []
     for known in kept:
-        if not isinstance(known, Constraint) or known.fact != node.fact:
-            rest.append(known)
-            continue
         its = _side(reader, axis, known)
         if mine is None or its is None:
             rest.append(known)

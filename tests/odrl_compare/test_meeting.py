@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from jsonschema import Draft201909Validator
 
 from connector.odrl import Options, Policy, compare, evaluate, load
+from connector.odrl_compare import meeting
 from connector.odrl_compare.boxes import Work
 from connector.odrl_compare.meeting import meet, narrowed, separating
 from connector.odrl_compare.regions import Reader
@@ -239,3 +240,13 @@ def test_hostile_policies_meet_in_a_bounded_time():
         if best >= 0.15:
             slow.append((index, best))
     assert not slow
+
+
+def test_constraints_are_held_against_those_on_the_same_axis_alone(monkeypatch: pytest.MonkeyPatch):
+    held: list[int] = []
+    settled = meeting._settled
+    monkeypatch.setattr(meeting, "_settled", lambda reader, node, kept: held.append(len(kept)) or settled(reader, node, kept))
+    fees = [leaf("odrl:payAmount", "lteq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": f"urn:u:{n}"} for n in range(100)]
+    both = meet(load(offer(rule(*fees))), load(offer(rule(purpose("eq", "urn:t:a")))))
+    assert both.policy is not None
+    assert sum(held) < 10
