@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -21,7 +22,7 @@ from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
-from connector.errors import ConnectorError, Contradiction, EgressDenied, PeerRefused, TokenRefused, Withdrawn
+from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerRefused, TokenRefused, Withdrawn
 from connector.metering.credit import SNAPSHOT_CHANGED
 from connector.records import Changes, Evidence
 from connector.signatures.http import CLOCKS
@@ -102,7 +103,7 @@ class Pushing:
             began, before, seen, refused, garbled = loop.time(), refused, garbled, None, 0
             process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
             if process is None or edr is None or process.meant != State.STARTED:
-                return
+                return None
             try:
                 await self._push(pid, read_address(edr.address))
             except (PeerRefused, EgressDenied, TokenRefused) as error:
@@ -115,36 +116,39 @@ class Pushing:
                 if believed:
                     telemetry.log.warning("push refused", transfer=pid, reason=error.message)
                     said, code = f"the data cannot be pushed: {error.message}", _code(error)
-                    if await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said, code)):
-                        return
+                    return await self._end(pid, partial(self._operations.terminate, Kind.TRANSFER, pid, said, code))
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Withdrawn as error:
                 telemetry.log.info("push stopped", transfer=pid, code=error.code)
-                over = self._operations.terminate(Kind.TRANSFER, pid, error.message, error.code) if error.code == SNAPSHOT_CHANGED else None
-                if over is not None and await self._end(pid, over):
-                    return
+                if error.code == SNAPSHOT_CHANGED:
+                    return await self._end(pid, partial(self._operations.terminate, Kind.TRANSFER, pid, error.message, error.code))
             except ConnectorError as error:
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Exception as error:  # a defect: it is said, and may not be there any more the next time
                 telemetry.log.error("push failed", transfer=pid, exc_info=error)
             else:
-                if await self._end(pid, self._operations.complete(pid)):
-                    return
+                return await self._end(pid, partial(self._operations.complete, pid))
             if loop.time() - began > PAUSE_SECONDS_MAX:  # it got on for a while
                 pause = FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
-    async def _end(self, pid: str, how: Awaitable[Process]) -> bool:
-        """Whether it is ended, by us or by somebody else meanwhile. What cannot be written now, on a full disk, is to be ended yet."""
-        try:
-            await how
-        except Contradiction:
-            telemetry.log.info("transfer ended while it was being ended", pid=pid)
-        except ConnectorError as error:
-            telemetry.log.error("push not ended", transfer=pid, reason=error.message)
-            return False
-        return True
+    async def _end(self, pid: str, end: Callable[[], Awaitable[Process]]) -> None:
+        """End it, unless somebody else has meanwhile. What cannot be written now, on a full disk, is written later, and nothing is brought
+        again for that."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await end()
+            except (Contradiction, NotFound):
+                telemetry.log.info("transfer ended while it was being ended", pid=pid)
+                return
+            except ConnectorError as error:
+                telemetry.log.error("push not ended", transfer=pid, reason=error.message)
+            else:
+                return
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
 
 def _doubtful(error: ConnectorError) -> bool:
