@@ -33,7 +33,7 @@ class Found:
         self._runs = self._closed = False
 
     def add(self, folder: Path, transfer: str) -> None:
-        """Have this one looked at."""
+        """Have this one looked at; "" is that of which nobody can say yet whose it is."""
         self._found.append((folder, transfer))
         self._news.set()
         if not (self._runs or self._closed):
@@ -55,7 +55,7 @@ class Found:
                     if not self._closed:
                         await self._look(folder, transfer)
                 except Exception as error:  # whatever a disk has made of it: the others go on
-                    telemetry.log.error("live transfer cannot be looked at", transfer=transfer, exc_info=error)
+                    telemetry.log.error("live transfer cannot be looked at", transfer=transfer, folder=folder.name, exc_info=error)
                     self._found.append((folder, transfer))
             if self._found:
                 failures += 1
@@ -66,10 +66,11 @@ class Found:
 
 
 def whose(folder: Path) -> str:
-    """The transfer that the log in `folder` is of; "" where nobody can say, as a crash came while it was made: nobody has seen it."""
+    """The transfer that the log in `folder` is of; "" where it does not say, as a crash came while it was made: nobody has seen it. Raises
+    OSError if it cannot be read: whose it is may be known later."""
     try:
         return (folder / NAME_FILE).read_text()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 

@@ -287,7 +287,11 @@ class Lives:
         self._store = store
         removed, over = 0, list[Path]()
         for folder in tuple(self._folder.iterdir()):
-            transfer = whose(folder)
+            try:
+                transfer = whose(folder)
+            except OSError:  # of a disk, or for want of descriptors: it is looked at again, and may be anybody's
+                self._found.add(folder, "")
+                continue
             process = await store.process(Kind.TRANSFER, transfer) if transfer else None
             if process is None:
                 await asyncio.to_thread(rmtree, folder, ignore_errors=True)
@@ -304,7 +308,7 @@ class Lives:
 
     async def _look_at(self, folder: Path, transfer: str) -> None:
         """Have it ended if nothing more will come of it, and nobody else has it open. Raises whatever a disk has made of it."""
-        if (store := self._store) is not None:
+        if (store := self._store) is not None and (transfer := transfer or whose(folder)):
             async with self._turn(transfer):
                 process = await store.process(Kind.TRANSFER, transfer)
                 if process is not None and not process.final and transfer not in self._flows:

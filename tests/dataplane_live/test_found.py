@@ -14,7 +14,7 @@ from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
 from connector.errors import DescriptorsShort
 from tests.dataplane_live.faucet import Faucet
-from tests.dataplane_live.test_lives import PERMIT, kept, living, looked_at
+from tests.dataplane_live.test_lives import PERMIT, TRANSFER, kept, living, looked_at
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,6 +50,26 @@ async def test_a_log_that_has_ended_and_cannot_be_opened_anew_for_who_asks_ends_
         async with asyncio.timeout(5):
             assert await told.get() == Ending.ENDED
     assert not refusals
+
+
+async def test_a_log_of_which_a_start_cannot_read_whose_it_is_stays_and_is_seen_to_once_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ended = asyncio.Queue[str]()
+
+    async def complete(transfer: str, _reason: str, _code: str) -> None:
+        ended.put_nowait(transfer)
+
+    store = await kept(tmp_path, ends=True, signed=2)
+    (name,) = (tmp_path / "live").glob(f"*/{found.NAME_FILE}")
+    name.rename(name.with_suffix(".away"))
+    monkeypatch.setattr(taking, "TOLD_SECONDS", 0.01)
+    name.symlink_to(name)  # ELOOP, as another time it is EIO, or EMFILE
+    async with living(tmp_path, Faucet(waits=False), complete=complete) as lives:
+        assert await lives.sweep(store) == 0
+        name.with_suffix(".away").replace(name)
+        async with asyncio.timeout(5):
+            assert await ended.get() == TRANSFER
 
 
 async def test_what_cannot_be_looked_at_keeps_no_other_waiting_and_is_looked_at_again_until_it_can_be(tmp_path: Path):
