@@ -64,7 +64,7 @@ class Logs:
         self._open: dict[str, Log] = {}
         self._making: dict[str, asyncio.Task[Log]] = {}
         self._unclaimed: dict[str, float] = {}
-        self.swept = False  # whether every index of what is published no more has the name of its snapshot
+        self.swept = False  # whether every index of what is published no more has the name of its snapshot, but for those unclaimed
 
     def hold_back(self, address: Mapping[str, Any]) -> None:
         """The data behind a pinned address are not those of their logs: `of` raises SourceFailed until they are indexed anew, also after a
@@ -142,7 +142,8 @@ class Logs:
         return log or await asyncio.to_thread(self._replaced, root)
 
     def _replaced(self, root: bytes) -> Log | None:
-        paths = [self._folder / f"{snapshot_of(root)}{REPLACED}", *(() if self.swept else self._folder.glob(f"*{SUFFIX}"))]
+        others = [self._folder / name for name in tuple(self._unclaimed)] if self.swept else self._folder.glob(f"*{SUFFIX}")
+        paths = [self._folder / f"{snapshot_of(root)}{REPLACED}", *others]
         for path in paths:
             try:
                 found, key, _ = described(path)

@@ -276,6 +276,19 @@ async def test_an_index_with_records_outlives_its_data_by_a_day_from_when_that_i
 
 
 @pytest.mark.asyncio
+async def test_an_index_of_data_that_were_replaced_within_the_hour_is_found_though_it_has_no_other_name_yet(folder: Path, data: Path):
+    write(data, LINES)
+    logs = Logs(folder)
+    pinned, _ = await published(logs, data, media_type=NDJSON)
+    log = await logs.at_hand(pinned)
+    assert log is not None
+    assert logs.sweep([]) == 0  # nobody had claimed it before: it may be about to be
+    logs.swept = True
+    logs._open.clear()  # more others are at hand than may be
+    assert (await logs.replaced(log.root)) is not None
+
+
+@pytest.mark.asyncio
 async def test_what_lies_damaged_among_the_indexes_is_in_nobodys_way(folder: Path, data: Path):
     write(data, LINES)
     pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
