@@ -299,6 +299,7 @@ class MemoryStore(MemoryLedger):
             self._delete(Process, process.pid)
             self._delete(Edr, process.pid)
         done = [pull for pull in tables.pull.values() if pull.stage in CLOSED and max(pull.created, pull.updated) < processes_before]
+        done = [pull for pull in done if pull.stage == "done" or pull.validator is None]
         pulls = sorted(done, key=lambda pull: pull.created)[:most]
         for pull in pulls:
             self._delete(Pull, pull.id)

@@ -124,7 +124,9 @@ OLD_PROCESSES = (
 )
 OLD_PULLS = """
     select id, version from pull where participant = ?1 and open = 0 and created < ?2
-    and json_extract(cast(rest as text), '$.updated') < ?2 order by created limit ?3"""
+    and json_extract(cast(rest as text), '$.updated') < ?2
+    and (json_extract(cast(rest as text), '$.stage') = 'done' or json_extract(cast(rest as text), '$.validator') is null)
+    order by created limit ?3"""
 OLD_KEYS = "select key from idempotent where participant = ? and created < ? order by created limit ?"
 DELETE_INBOX_ROW = "delete from inbox where process = ?"
 

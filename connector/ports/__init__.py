@@ -200,7 +200,7 @@ class Store(LedgerStore, Protocol):
     async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
         """Retention: delete at most `limit` rows each of inbox rows of final processes, final processes themselves
         without a row in the outbox (agreements and evidence stay), finished pulls, and idempotency keys, all older than their
-        instants; pulls go with processes. Returns counts by table."""
+        instants; pulls go with processes, but for one that has left a part, of which nobody else would know. Returns counts by table."""
 
     async def close(self) -> None: ...
 

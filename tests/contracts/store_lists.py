@@ -311,8 +311,9 @@ class StoreLists:
                     inbox("young", at=10.0),
                     inbox("young", at=100.0),
                     agreement("deal", negotiation="over"),
-                    pull("done", stage="done", created=1.0, updated=10.0),
+                    pull("done", stage="done", created=1.0, updated=10.0, validator='"v"'),
                     pull("failed", stage="failed", created=1.0, updated=10.0),
+                    pull("part", stage="failed", created=1.0, updated=10.0, validator='"v"'),
                     pull("running", stage="download", created=1.0, updated=10.0),
                     pull("recent", stage="done", created=1.0, updated=100.0),
                     idempotent("old", created=10.0),
@@ -323,7 +324,8 @@ class StoreLists:
         )
         counts = await store.sweep(inbox_before=50.0, processes_before=50.0, keys_before=50.0, limit=100)
         assert counts == {"inbox": 1, "process": 2, "pull": 2, "idempotent": 1}
-        assert [await store.pull(id) is None for id in ("done", "failed", "running", "recent")] == [True, True, False, False]
+        gone = [await store.pull(id) is None for id in ("done", "failed", "running", "recent", "part")]
+        assert gone == [True, True, False, False, False], "of what it has left on a disk nobody else knows"
         assert [await store.process(N, pid) is None for pid in ("over", "open", "young")] == [True, False, False]
         assert [await store.process(T, pid) is None for pid in ("over-t", "open-t")] == [True, False]
         assert [await store.edr(pid) is None for pid in ("over-t", "open-t")] == [True, False]
