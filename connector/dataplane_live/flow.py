@@ -237,6 +237,7 @@ class Flow:
                     raise SourceFailed(f"the source has ended, and the log has {self.log.end} bytes")
                 return
             piece = self._recent.piece(offset, end) or await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
+            self._demand_open()  # a disk may have taken its time
             yield piece
             offset += len(piece)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from connector.dataplane_live import flow as flow_module
-from connector.dataplane_live import resting
+from connector.dataplane_live import resting, spool
 from connector.dataplane_live.coming import HOP_BYTES
 from connector.dataplane_live.life import CLOSED, LIFE_FILE
 from connector.dataplane_live.lives import Lives
@@ -184,6 +184,33 @@ async def test_who_has_not_read_all_of_a_flow_in_whose_place_another_comes_opens
                 with pytest.raises(SourceFailed, match="ask for it again"):
                     await anext(pieces)
     assert opened(tmp_path) == []
+
+
+async def test_what_a_disk_gives_once_another_flow_has_taken_the_files_over_is_sent_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    reads, gives, read = threading.Event(), threading.Event(), spool._read
+
+    def slow(descriptor: int, count: int, offset: int) -> bytes:
+        reads.set()
+        assert gives.wait(10)
+        return read(descriptor, count, offset)
+
+    def not_in_memory(*_arguments: object) -> int:
+        raise BlockingIOError
+
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        for _ in range(3):  # what came last is at hand
+            await come(lives, faucet, b"a\n")
+        monkeypatch.setattr(os, "preadv", not_in_memory)
+        monkeypatch.setattr(spool, "_read", slow)
+        async with aclosing((await lives.of(PERMIT)).pieces(0)) as pieces:
+            reading = asyncio.ensure_future(anext(pieces))
+            assert await asyncio.to_thread(reads.wait, 10)
+            await lives.of(replace(PERMIT, source=PERMIT.source | {"url": "another"}))
+            gives.set()
+            with pytest.raises(SourceFailed, match="ask for it again"):
+                await reading
 
 
 async def test_who_is_just_about_to_read_when_a_flow_is_let_go_opens_none_of_its_files_again(tmp_path: Path):
