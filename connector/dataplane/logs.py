@@ -139,7 +139,9 @@ class Logs:
         """The content log with this root, of data that were withdrawn or published anew within REPLACED_SECONDS and whose records are
         counted; None if there is none."""
         log = next((log for log in tuple(self._open.values()) if log.root == root), None)
-        return log or await asyncio.to_thread(self._replaced, root)
+        if log is None and (log := await asyncio.to_thread(self._replaced, root)) is not None:
+            self._remember(f"{snapshot_of(root)}{REPLACED}", log)  # whoever signs does so again, and all of it was read and hashed
+        return log
 
     def _replaced(self, root: bytes) -> Log | None:
         others = [self._folder / name for name in tuple(self._unclaimed)] if self.swept else self._folder.glob(f"*{SUFFIX}")
@@ -199,6 +201,7 @@ class Logs:
                 removed += not self._put_by(path)
         for path in self._folder.glob(f"*{REPLACED}"):
             if time() - path.stat().st_mtime >= REPLACED_SECONDS:
+                self._open.pop(path.name, None)
                 path.unlink(missing_ok=True)
                 removed += 1
         for path in self._folder.glob(f"*{HELD_BACK}"):  # what is published again is read before
