@@ -32,8 +32,9 @@ BATCH_BYTES: Final = 4 << 20  # sixteen leaves of ours
 CPUINFO: Final = Path("/proc/cpuinfo")
 WIDE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 TIMED_BYTES, TIMES = 32 << 10, 5  # of each leaf that both are timed by
-# Lengths around each border: of the first block, of the last one, and of the room for the padding.
 TRIED_LINES: Final = (b"", b"\r", b".", b"\x8a" * 30)  # the first two of which are empty
+TRIED_PLACES: Final = 96  # of one line end, or two: each in a register, and between two of them
+# Lengths around each border: of the first block, of the last one, and of the room for the padding.
 TRIED_BYTES: Final = (0, 1, 54, 55, 62, 63, 64, 117, 118, 119, 127, 4096)
 
 
@@ -104,6 +105,11 @@ def check(kernel: Kernel) -> None:
             text = (line + b"\n") * length
             if kernel.line_feeds(text, 0, len(text)) != (length, bool(length and line in TRIED_LINES[:2])):
                 raise Unused(f"the kernel has counted {length} lines wrongly")
+    for place in range(TRIED_PLACES):
+        for found, line in ((1, b"\n"), (2, b"\n\n"), (0, b"\r")):
+            text = line.rjust(place + len(line), b".").ljust(TRIED_PLACES + len(line), b".")
+            if kernel.line_feeds(text, 0, len(text)) != (found, found != 1 or not place):
+                raise Unused(f"the kernel has not seen what stands behind {place} bytes")
 
 
 def timed(kernel: Kernel, clock: Callable[[], int] = time.thread_time_ns) -> int:

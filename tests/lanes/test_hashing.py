@@ -145,6 +145,18 @@ def test_a_kernel_that_counts_lines_wrongly_is_never_used(amiss: tuple[int, bool
     assert said()["reason"] == "the kernel has counted 63 lines wrongly"
 
 
+def test_a_kernel_that_sees_no_empty_line_between_two_registers_is_never_used(said: Callable[[], dict[str, object]]):
+    class Wrong(Told):
+        def line_feeds(self, data: Data, first: int, end: int) -> tuple[int, bool]:
+            found = [super(Wrong, self).line_feeds(data, at, min(at + 32, end))[0] for at in range(first, end, 32)]
+            text = [b"." * (at > first) + bytes(data[at : at + 32]) for at in range(first, end, 32)]
+            return sum(found), any(super(Wrong, self).line_feeds(each, 0, len(each))[1] for each in text)
+
+    ours = settled(Wrong)  # type: ignore[arg-type,return-value]
+    assert ours.line_feeds(LONG, 0, len(LONG)) is None
+    assert said()["reason"] == "the kernel has not seen what stands behind 31 bytes"
+
+
 @pytest.mark.parametrize("lane", [0, 7, 15])
 def test_a_kernel_that_is_wrong_in_one_lane_is_found_and_never_used(lane: int, said: Callable[[], dict[str, object]]):
     class Wrong(Told):
