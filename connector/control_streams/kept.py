@@ -10,7 +10,7 @@ from connector.control.journal import Journal
 from connector.control_streams import orders
 from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, digest, kept, manifest_of
-from connector.records import Changes, Evidence, Expect, Idempotent, Pull
+from connector.records import Changes, Conflict, Evidence, Expect, Idempotent, Pull
 from connector.values import replace
 
 PAGE: Final = 200
@@ -55,18 +55,25 @@ class Kept:
         return {"transfer": transfer, "receipt": write_bytes(digest(stored.receipt)), "leaves": point.size, "root": write_bytes(point.root)}
 
     async def inherit(self, pull: Pull) -> Pull:
-        """Go on with the part that a failed order has left, if it was to fetch the same into the same file."""
+        """Go on with the part that a failed order has left, if it was to fetch the same into the same file. One order alone does."""
         if pull.part is not None or pull.validator is not None:
             return pull
         known = await self._store.idempotent(orders.left_by(pull))
         left = await self._store.pull(known.answer.decode()) if known else None
-        if left is None or left.stage != FAILED:
+        if known is None or left is None or left.stage != FAILED:
             return pull
-        telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
         saved = self.next(pull, **orders.inherited(left))
         given = replace(left, validator=None, version=left.version + 1)  # it has no part any more
         changes = self.write(pull, saved)
-        await self._journal.commit(replace(changes, saves=(*changes.saves, given)))
+        changes = replace(
+            changes,
+            expects=(*changes.expects, Expect(Pull, left.id, left.version)),
+            saves=(*changes.saves, given),
+            deletes=((Idempotent, known.key),),
+        )
+        if isinstance(await self._journal.commit(changes), Conflict):
+            return pull  # another order has taken it, or this one is being ended
+        telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
         return saved
 
     def next(self, pull: Pull, **changed: Any) -> Pull:
@@ -78,7 +85,10 @@ class Kept:
         from, if that is `cited`; and the part that one leaves that failed is found by the next one for the same file."""
         evidence: tuple[Evidence, ...] = ()
         left: tuple[Idempotent, ...] = ()
-        if before is not None and pull.stage == FAILED and before.stage in ("download", CANCEL):
+        began = before is not None and (
+            before.stage in ("download", CANCEL) or (before.stage in CANCELLABLE and pull.validator is not None)  # it asked for another one
+        )
+        if began and pull.stage == FAILED:
             left = (Idempotent(orders.left_by(pull), b"", pull.id.encode(), pull.updated),)
         if before is None or before.stage != pull.stage:
             process, detail = pull.transfer or pull.negotiation, orders.on_record(pull) | ({"takes_over": cited} if cited else {})

@@ -1,5 +1,7 @@
 """Orders as they are kept: a step is one commit, a stage is a fact, and what a failed order leaves is found."""
 
+import asyncio
+
 import pytest
 
 from connector.adapters.memory import MemoryStore
@@ -48,9 +50,16 @@ async def test_what_was_changed_by_another_meanwhile_is_not_written_over(kept: K
 
 
 @pytest.mark.asyncio
-async def test_only_an_order_that_failed_over_its_download_leaves_a_part(kept: Kept):
-    for stage, left in (("transfer", False), ("download", True), ("cancel", True)):
-        before = Pull(f"urn:{stage}", "did:web:x", "urn:d", f"/x/{stage}", stage, version=1)
+async def test_only_an_order_that_failed_once_its_download_had_begun_leaves_a_part(kept: Kept):
+    cases = (
+        ("transfer", None, False),
+        ("download", None, True),
+        ("cancel", None, True),
+        ("transfer", '"v"', True),
+        ("complete", '"v"', False),
+    )
+    for number, (stage, validator, left) in enumerate(cases):
+        before = Pull(f"urn:{number}", "did:web:x", "urn:d", f"/x/{number}", stage, validator=validator, version=1)
         await kept._journal.commit(kept.write(None, before))
         await kept.save(before, stage=FAILED)
         assert (await kept._store.idempotent(orders.left_by(before)) is not None) is left
@@ -71,6 +80,19 @@ async def test_a_part_is_shown_with_its_size_by_the_order_that_left_it_until_ano
     assert [pull_view(each)["part_bytes"] for each in stored if each is not None] == [None, None]
     third = await kept.save(second, stage=FAILED, received_bytes=9)
     assert pull_view(third)["part_bytes"] == 9
+
+
+@pytest.mark.asyncio
+async def test_of_two_orders_for_a_file_one_goes_on_with_the_part_and_none_after_it(kept: Kept):
+    first = replace(PULL, validator='"v"', received_bytes=7)
+    await kept._journal.commit(kept.write(None, first))
+    await kept.save(first, stage=FAILED)
+    others = [replace(PULL, id=f"urn:{name}") for name in ("one", "other", "later")]
+    for each in others:
+        await kept._journal.commit(kept.write(None, each))
+    taken = await asyncio.gather(*(kept.inherit(each) for each in others[:2]))
+    assert sorted((each.part or "", each.version) for each in taken) == [("", 1), ("urn:p", 2)]
+    assert await kept.inherit(others[2]) == others[2], "to begin anew in it would take it from who goes on with it"
 
 
 @pytest.mark.asyncio
