@@ -15,6 +15,7 @@ in big endian. Nothing in it is believed: whoever opens one computes digest and 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -28,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from connector.errors import MeterRefused, SinkFailed
+from connector.errors import DescriptorsShort, MeterRefused, SinkFailed
 from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
@@ -179,8 +180,8 @@ class Writing:
 
 def described(path: Path) -> tuple[bytes, bytes, bool]:
     """The root, the key, and whether records are counted, as the head of an index has them: whoever believes that opens it. Raises
-    Damaged, FileNotFoundError."""
-    with path.open("rb") as file:
+    as `Log`."""
+    with _disk(path, "read from", (FileNotFoundError,)), path.open("rb") as file:
         head = file.read(HEAD.size)
     if len(head) < HEAD.size:
         raise Damaged("it is not the index of a content log")
@@ -260,15 +261,16 @@ class Log:
     """The content log that an index describes: `header` is leaf 0, `leaves` counts it, `etag` is the entity tag of the data.
 
     Reads all of the index once: a terabyte of data has 128 MiB of it. Raises Damaged for a file that is not the index of `key`,
-    FileNotFoundError if there is none.
+    FileNotFoundError if there is none, SinkFailed if it cannot be read now.
     """
 
     def __init__(self, path: Path, key: bytes) -> None:
-        descriptor = os.open(path, READ)
-        try:
-            self._bytes = _map(descriptor)
-        finally:
-            os.close(descriptor)
+        with _disk(path, "read from", (FileNotFoundError,)):
+            descriptor = os.open(path, READ)
+            try:
+                self._bytes = _map(descriptor)
+            finally:
+                os.close(descriptor)
         head: tuple[bytes, int, int, int, bytes, bytes, bytes] = HEAD.unpack_from(self._bytes)
         magic, counts, length, self.leaves, self.root, sha256, found = head
         data = self.leaves - 1
@@ -351,11 +353,16 @@ class Log:
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
+def _disk(where: Path, done: str = "written into", but: tuple[type[OSError], ...] = ()) -> Iterator[None]:
     try:
         yield
+    except but:
+        raise
     except OSError as error:
-        raise SinkFailed(f"the index of a content log cannot be written into `{folder}`: {error.strerror}; look after that disk") from None
+        text = f"the index of a content log cannot be {done} `{where}`: {error.strerror}"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise DescriptorsShort(text) from None
+        raise SinkFailed(f"{text}; look after that disk") from None
 
 
 def _map(descriptor: int) -> mmap.mmap:

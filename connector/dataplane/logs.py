@@ -23,7 +23,7 @@ import orjson
 
 from connector import telemetry
 from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, described, snapshot_of, sync
-from connector.errors import Busy, SettingsError, SourceFailed
+from connector.errors import Busy, DescriptorsShort, SettingsError, SinkFailed, SourceFailed
 from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
 from connector.ports import Along, Source, Sources, Stage, Stat, Store
 from connector.ports.live import unit_of
@@ -125,7 +125,8 @@ class Logs:
             raise Busy(text, retry_seconds=RETRY_SECONDS) from None
 
     async def at_hand(self, address: Mapping[str, Any]) -> Log | None:
-        """The content log of the data behind a pinned address as they are, if there is one: none is made."""
+        """The content log of the data behind a pinned address as they are, if there is one: none is made. Raises SinkFailed if it
+        cannot be read now."""
         key, name = self._key(address, ())
         if (log := self._open.get(name)) is None:
             try:
@@ -137,7 +138,7 @@ class Logs:
 
     async def replaced(self, root: bytes) -> Log | None:
         """The content log with this root, of data that were withdrawn or published anew within REPLACED_SECONDS and whose records are
-        counted; None if there is none."""
+        counted; None if there is none. Raises SinkFailed."""
         log = next((log for log in tuple(self._open.values()) if log.root == root), None)
         if log is None and (log := await asyncio.to_thread(self._replaced, root)) is not None:
             self._remember(f"{snapshot_of(root)}{REPLACED}", log)  # whoever signs does so again, and all of it was read and hashed
@@ -151,7 +152,9 @@ class Logs:
                 found, key, _ = described(path)
                 if found == root:
                     return Log(path, key)
-            except (FileNotFoundError, Damaged):  # moved on meanwhile, or of no use to anybody
+            except DescriptorsShort:  # nobody knows whether it is there
+                raise
+            except (FileNotFoundError, Damaged, SinkFailed):  # moved on meanwhile, or of no use to anybody
                 continue
         return None
 
@@ -197,8 +200,13 @@ class Logs:
                 self._unclaimed.pop(path.name, None)
             elif monotonic() - self._unclaimed.get(path.name, -UNCLAIMED_SECONDS) >= UNCLAIMED_SECONDS and path.name not in self._making:
                 self._open.pop(path.name, None)
-                self._unclaimed.pop(path.name, None)
-                removed += not self._put_by(path)
+                try:
+                    removed += not self._put_by(path)
+                except (OSError, SinkFailed) as error:  # it is found by its name, and the next time may be another
+                    telemetry.log.warning("index stays", index=path.name, reason=str(error))
+                    self._unclaimed[path.name] = -UNCLAIMED_SECONDS
+                else:
+                    self._unclaimed.pop(path.name, None)
         for path in self._folder.glob(f"*{REPLACED}"):
             if time() - path.stat().st_mtime >= REPLACED_SECONDS:
                 self._open.pop(path.name, None)

@@ -232,7 +232,7 @@ def test_an_index_of_other_data_is_not_taken_for_these(tmp_path: Path):
 def test_an_index_is_no_link(tmp_path: Path):
     written(tmp_path, CONTENT)
     (tmp_path / "link.log").symlink_to(tmp_path / NAME)
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(SinkFailed, match=os.strerror(errno.ELOOP)):
         Log(tmp_path / "link.log", KEY)
 
 

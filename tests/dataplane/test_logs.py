@@ -18,7 +18,7 @@ from connector.adapters.file_source import FileSources
 from connector.adapters.memory import MemoryStore
 from connector.dataplane.index import Log
 from connector.dataplane.logs import REPLACED, REPLACED_SECONDS, SECRET, Logs, Sweeping
-from connector.errors import Busy, SettingsError, SinkFailed, SourceFailed
+from connector.errors import Busy, DescriptorsShort, SettingsError, SinkFailed, SourceFailed
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, read_header
 from connector.ports import Sources, Stat
@@ -287,6 +287,49 @@ async def test_an_index_of_data_that_were_replaced_within_the_hour_is_found_thou
     logs.swept = True
     logs._open.clear()  # more others are at hand than may be
     assert (await logs.replaced(log.root)) is not None
+
+
+@pytest.mark.asyncio
+async def test_an_index_that_cannot_be_read_now_is_neither_removed_nor_a_defect_and_keeps_no_other(folder: Path, data: Path):
+    write(data, LINES)
+    pinned, stat = await published(Logs(folder), data, media_type=NDJSON)
+    log = await Logs(folder).at_hand(pinned)
+    assert log is not None
+    unreadable, away = index(folder), folder.with_name("away")
+    unreadable.rename(away)
+    unreadable.symlink_to(unreadable)  # ELOOP, as another time it is EIO, or EMFILE
+    logs = Logs(folder)
+    for asked in (logs.at_hand(pinned), logs.of(pinned, (), stat, never)):
+        with pytest.raises(SinkFailed, match="cannot be read"):
+            await asked
+    assert logs.sweep([]) == 0
+    logs.swept = True
+    assert await logs.replaced(log.root) is None
+    away.replace(unreadable)
+    found = await logs.replaced(log.root)
+    assert found is not None
+    assert found.root == log.root
+    assert logs.sweep([]) == 0
+    assert index(folder).suffix == REPLACED
+
+
+@pytest.mark.asyncio
+async def test_where_no_descriptor_is_left_nobody_says_that_there_is_no_index(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
+    log = await Logs(folder).at_hand(pinned)
+    assert log is not None
+
+    def none_left(*_arguments: object, **_options: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    logs = Logs(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr("connector.dataplane.index.os.open", none_left)
+        patched.setattr(Path, "open", none_left)
+        for asked in (logs.at_hand(pinned), logs.replaced(log.root)):
+            with pytest.raises(DescriptorsShort):
+                await asked
+    assert await logs.replaced(log.root) is not None
 
 
 @pytest.mark.asyncio
