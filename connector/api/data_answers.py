@@ -13,7 +13,7 @@ from multidict import istr
 
 from connector import telemetry
 from connector.api.connections import cut
-from connector.api.middleware import again, problem
+from connector.api.middleware import again, problem, target_of
 from connector.dataplane.gate import Permit
 from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
@@ -129,7 +129,7 @@ class Signing:
         account.ask(Evidence(*fact, digest=signed.digest, detail={"request": asked}))
 
     def _request(self, request: web.Request) -> http.Request:
-        headers, path = request.headers, request.raw_path
+        headers, path = request.headers, target_of(request)
         url = f"{self._url}{path}" if path.startswith("/") else f"{self._url}/{path}"  # `*`, or a host: none that could be signed for
         return http.Request(request.method, url, lambda name: headers.getall(name, ()), binding_of(request))
 

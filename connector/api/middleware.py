@@ -187,10 +187,14 @@ def _escaped_id(request: web.Request) -> bool:
     )
 
 
+def target_of(request: web.BaseRequest) -> str:
+    """Path and query as they were sent, with their escapes, also by who asked for a whole address."""
+    target = request.raw_path
+    return target if target.startswith("/") else ORIGIN.sub("", target, count=1)
+
+
 def _sent_path(request: web.Request) -> str:
-    """The path as it was sent, with its escapes."""
-    path = request.raw_path.partition("?")[0]
-    return path if path.startswith("/") else ORIGIN.sub("", path, count=1)
+    return target_of(request).partition("?")[0]
 
 
 def _close_if_unread(request: web.Request, response: web.Response) -> web.Response:

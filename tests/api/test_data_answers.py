@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import nacl.bindings
@@ -23,6 +23,7 @@ from connector.ports import SIGNED_REQUESTS
 from connector.signatures import digests, http
 from connector.signatures.fields import InnerList, Item, read_dictionary, write_bare
 from connector.signatures.shown import show
+from tests.api.conftest import spoken
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (
     CONSUMER,
@@ -196,6 +197,20 @@ async def test_an_answer_from_memory_is_signed_for_each_who_asks_and_for_nobody_
             if number % 2:
                 assert answer.headers["Signature"].startswith("x=:")
                 held("GET", rig.endpoint, asked, 200, answer.headers, f"{number:022}")
+
+
+@pytest.mark.asyncio
+async def test_who_asks_for_a_whole_address_has_signed_for_the_same_path(tmp_path: Path):
+    async with provider(tmp_path) as rig:
+        await rig.publish(b"small")
+        url = urlsplit(rig.endpoint)
+        for target in (url.path, rig.endpoint, rig.endpoint.replace("http", "HTTP")):
+            asked = signed("GET", rig.endpoint, rig.authorization() | {"Host": url.netloc, "Connection": "close"})
+            lines = "".join(f"{name}: {value}\r\n" for name, value in asked.items())
+            head, _, body = (await spoken(url.port or 0, f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode())).partition(b"\r\n\r\n")
+            assert body == b"small"
+            told = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+            assert held("GET", rig.endpoint, asked, 200, told, None) >= ALWAYS
 
 
 @pytest.mark.asyncio
