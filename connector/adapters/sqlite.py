@@ -45,7 +45,7 @@ from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Writer, end_process
 from connector.adapters_stores.sqlite_kept import Kept
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of, fact_number
-from connector.adapters_stores.sqlite_lists import Listing, Pieces, Walk, old_inbox, processes
+from connector.adapters_stores.sqlite_lists import Listing, Pieces, Walk, Weighed, old_inbox, processes
 from connector.adapters_stores.sqlite_prepared import Prepared, Questions, prepare
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import FINAL, Process
@@ -77,6 +77,7 @@ WRITER_CACHE_KIB = 8_192  # holds the pages that a busy hour touches; counts aga
 READER_CACHE_KIB = 4_096  # for each of the two readers; the rest comes from the system's page cache
 LIMIT_AT_MOST = 10_000  # rows of one page: what fits into memory without anybody noticing
 OFFERS_MAX, OFFERS_BYTES_MAX = 2_000, 4 << 20  # that are not read again, by the JSON of their datasets
+PAGE_BYTES_MAX = 4 << 20  # of datasets on one page, if it has more than one: their descriptions and terms may be large
 SWEEP_PIECE = 50  # rows that retention removes in one write, so that the loop is never held up for long
 
 T = TypeVar("T")
@@ -352,8 +353,10 @@ class SqliteStore(LedgerReads):
         forward = before is None
         edges = [(f"id {sign} ?", (id,)) for sign, id in ((">", after), ("<", before)) if id is not None]
         walk = Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
-        found, behind = await self._in_pieces(partial(walk.run, make, lambda dataset: (dataset.id,)))
-        return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
+        weighed = Weighed(PAGE_BYTES_MAX)
+        found, behind = await self._in_pieces(partial(walk.run, make, lambda dataset: (dataset.id,), weighed=weighed))
+        items = max(1, min(limit, len(found) - 1)) if weighed.over else limit
+        return paged(found, items, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
 
     async def _in_pieces(self, query: Callable[[sqlite3.Connection], Pieces[T]]) -> T:
         """Run a query that takes long in pieces, between which others have their turn."""

@@ -72,6 +72,22 @@ def processes(select: str, kind: Kind, state: str | None, peer: str | None, piec
     return Listing(select, "process", ("created", "pid"), parts=parts, sieved=sieved, piece=piece)
 
 
+class Weighed:
+    """The bytes of rows that may be large, as they are read: `over` is whether they are more than `bytes_max`."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_left = bytes_max
+
+    @property
+    def over(self) -> bool:
+        return self._bytes_left < 0
+
+    def add(self, row: Row) -> bool:
+        """Count one row in; return `over`."""
+        self._bytes_left -= sum(len(value) for value in row if isinstance(value, bytes))
+        return self.over
+
+
 class Walk(Value):
     """One page's way through a list: the rows of participant `number` that fit `filters`, from `edges` on."""
 
@@ -82,17 +98,26 @@ class Walk(Value):
     forward: bool
     limit: int
 
-    def run(self, make: Callable[[Row], T], key: Callable[[T], Row], db: sqlite3.Connection) -> Pieces[tuple[list[T], bool]]:
-        """Return up to `limit` + 1 items in the order of the walk, and whether there is something behind its beginning. Yields between two
-        pieces: somebody else may read then."""
-        found = yield from self._through(self.rows.select, make, self.edges, self.forward, self.limit + 1, db)
+    def run(
+        self, make: Callable[[Row], T], key: Callable[[T], Row], db: sqlite3.Connection, weighed: Weighed | None = None
+    ) -> Pieces[tuple[list[T], bool]]:
+        """Return up to `limit` + 1 items in the order of the walk, and whether there is something behind its beginning. With the row by
+        which `weighed` is over it ends early, but not with the first. Yields between two pieces: somebody else may read then."""
+        found = yield from self._through(self.rows.select, make, self.edges, self.forward, self.limit + 1, db, weighed)
         if not found or not self.edges:
             return found, False
         behind = [(self.rows.beyond(not self.forward), key(found[0]))]
         return found, bool((yield from self._through("", tuple, behind, not self.forward, 1, db)))
 
     def _through(
-        self, select: str, make: Callable[[Row], U], edges: Sequence[Clause], forward: bool, count: int, db: sqlite3.Connection
+        self,
+        select: str,
+        make: Callable[[Row], U],
+        edges: Sequence[Clause],
+        forward: bool,
+        count: int,
+        db: sqlite3.Connection,
+        weighed: Weighed | None = None,
     ) -> Pieces[list[U]]:
         """The next `count` rows from `edges` on, in order; without `select`, whether there are any."""
         found: list[U] = []
@@ -102,7 +127,10 @@ class Walk(Value):
             until = () if end is None else ((self.rows.until(forward), end),)
             sql, values = self._all(select or f"select 1 from {self.rows.table}", (*self.filters, *edges, *until))  # noqa: S608 - a constant
             ordered = f"{sql} order by {order}" if select else sql
-            found += [make(row) for row in db.execute(f"{ordered} limit ?", (*values, count - len(found)))]
+            for row in db.execute(f"{ordered} limit ?", (*values, count - len(found))):
+                found.append(make(row))
+                if weighed is not None and weighed.add(row) and len(found) > 1:
+                    return found
             if end is None or len(found) == count:
                 return found
             edges = ((self.rows.beyond(forward), end),)

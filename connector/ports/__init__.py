@@ -174,7 +174,8 @@ class Store(LedgerStore, Protocol):
     async def dataset(self, id: str) -> Dataset | None: ...
     async def offer(self, id: str) -> Offer | None: ...
     async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
-        """In order of id. `after` and `before` are ids (exclusive); with `before` the page ends just before it."""
+        """In order of id. `after` and `before` are ids (exclusive); with `before` the page ends just before it. Where
+        they are large it may have fewer than `limit`, of those that there are."""
 
     async def listed_dataset(self, id: str) -> Listed | None: ...
     async def listed_datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Listed]:

@@ -77,6 +77,24 @@ class TestSqlite(StoreContract):
     """The whole contract."""
 
 
+@pytest.mark.asyncio
+async def test_a_page_of_large_datasets_has_fewer_and_none_is_left_out(stores: SqliteStores, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.adapters.sqlite.PAGE_BYTES_MAX", 10_000)
+    store, sizes = stores.open(), {"a": 4_000, "b": 4_000, "c": 4_000, "d": 20_000, "e": 30_000, "f": 10, "g": 10, "h": 20_000}
+    for id, size_bytes in sizes.items():
+        await store.commit(Changes(saves=(dataset(id, document=b"x" * size_bytes),)))
+    for read in (store.datasets, store.listed_datasets):
+        pages = [await read(after=None, before=None, limit=5)]
+        while (after := pages[-1].next) is not None:
+            pages.append(await read(after=after, before=None, limit=5))
+        assert ["".join(each.id for each in page.items) for page in pages] == ["ab", "c", "d", "e", "fg", "h"]
+        back = [await read(after=None, before="i", limit=5)]
+        while (before := back[-1].previous) is not None:
+            back.append(await read(after=None, before=before, limit=5))
+        assert ["".join(each.id for each in page.items) for page in back] == ["h", "fg", "e", "d", "bc", "a"]
+    assert [each.id for each in (await store.datasets(after="g", before=None, limit=1)).items] == ["h"]
+
+
 # Writes over few keys, so that they meet: in every second one something that was expected does not hold.
 ids = st.sampled_from(["a", "b", "c"])
 versions = st.integers(1, 2)
