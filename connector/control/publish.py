@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -33,6 +34,8 @@ WRITTEN_HERE = {
     "http://www.w3.org/ns/dcat#distribution": "source",
 }
 COUNTERS = ("auto-counter", "approve")
+# Of a dataset's id, escapes and all. The link to the next page has it beside a sealed place (some 1,800) and a filter, in a line of 8,190.
+ID_IN_ADDRESS_MAX = 3_840
 # RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
 MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127}(?:[ \t]*;[\t -~]{0,200})?")
 
@@ -123,6 +126,12 @@ class Publishing:
 
     def _offers(self, manifest: Manifest) -> tuple[Offer, ...]:
         _demand_id(manifest.id, "a dataset", "/id")
+        if (characters := len(quote(manifest.id, safe=""))) > ID_IN_ADDRESS_MAX:
+            raise InvalidRequest(
+                f"the id of a dataset has {ID_IN_ADDRESS_MAX} characters at most where it stands in an address, and this one {characters}:"
+                " letters beyond ASCII are six to twelve there",
+                pointer="/id",
+            )
         if not manifest.policies:
             raise InvalidRequest("a dataset needs at least one policy: without an offer nobody may ask for it", pointer="/policies")
         bare = [key for key in manifest.properties if ":" not in key]

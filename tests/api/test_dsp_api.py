@@ -16,6 +16,7 @@ from connector.adapters import keys, registry
 from connector.api.dsp_api import ROUTES, version_document
 from connector.app import Automatic
 from connector.control.catalog import FILTER_CHARACTERS_MAX, filter_text
+from connector.control.publish import ID_IN_ADDRESS_MAX
 from connector.dsp import exchange
 from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.messages import OTHER, PATHS, Kind, Move, Role, path_of
@@ -148,6 +149,17 @@ async def test_the_longest_filter_is_carried_by_the_links(desk: Desk):
         filters[0]["value"] += "\u60a3"
     walked = await pages(desk, "/catalog/request", CATALOG_REQUEST | {"filter": filters})
     assert [len(page) for page, _ in walked] == [2, 1]
+
+
+async def test_the_longest_ids_leave_room_in_a_link_for_a_sealed_place_and_the_longest_filter(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.control.catalog.ROWS_READ_MAX", 1)
+    ids = [f"{n}" + "\U0001f3e5" * ((ID_IN_ADDRESS_MAX - 1) // 12) for n in range(8)]
+    for id in ids:
+        await desk.us.publish(id, OPEN if id in (ids[0], ids[-1]) else only_for(desk.stranger.id))
+    filters = [{"property": "@id", "operator": "contains", "value": "\U0001f3e5" * ((FILTER_CHARACTERS_MAX - 100) // 12)}]
+    walked = await pages(desk, "/catalog/request", CATALOG_REQUEST | {"filter": filters})
+    assert [id for page, _ in walked for id in page] == [ids[0], ids[-1]]
+    assert 7_500 < max(len(link) for _, answer in walked for link in links(answer).values()) < 7_900, "of 8,190, with the path of a proxy"
 
 
 async def test_absent_and_empty_filters_are_alike(desk: Desk):

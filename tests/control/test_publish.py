@@ -172,6 +172,14 @@ async def test_an_id_that_no_peer_could_name_is_refused(at: Desk, id: str):
         assert answer.json["pointer"].startswith("/policies/1") if answer.status == 400 else answer.json["reasons"]
 
 
+@pytest.mark.parametrize(("letter", "many"), [("\u00e9", 512), ("\u6c49", 426), ("\U0001f3e5", 320)])
+@pytest.mark.asyncio
+async def test_an_id_has_as_many_letters_of_whatever_script_as_the_links_of_a_catalog_have_room_for(at: Desk, letter: str, many: int):
+    assert (await put(at, OPEN, id=letter * many)).status == 201
+    answer = await put(at, OPEN, id=letter * (many + 1))
+    assert (answer.status, answer.json["pointer"]) == (400, "/id")
+
+
 @pytest.mark.asyncio
 async def test_a_policy_that_is_not_understood_is_refused_with_pointer_and_remedy(at: Desk):
     await put(at, OPEN)
