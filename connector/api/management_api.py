@@ -115,7 +115,8 @@ class ManagementApi:
     async def _self(self, _request: web.Request) -> web.Response:
         return shapes.answer(shapes.participant_view(self._d.identity.own) | self._d.about)
 
-    async def _participants(self, _request: web.Request) -> web.Response:
+    async def _participants(self, request: web.Request) -> web.Response:
+        shapes.demand_known(request.query, "the list of participants", ())
         return shapes.answer({"items": [shapes.participant_view(p) for p in self._d.identity.participants()], "next": None})
 
     async def _publish(self, request: web.Request) -> web.Response:

@@ -213,7 +213,7 @@ def demand_known(query: Mapping[str, str], what: str, parameters: Collection[str
     if twice := [name for name in names if names.count(name) > 1]:
         raise InvalidRequest(f"`{twice[0][:40]}` stands twice in the query; say it once")
     if strange := sorted(set(query) - set(parameters)):
-        known = ", ".join(f"`{name}`" for name in sorted(parameters))
+        known = ", ".join(f"`{name}`" for name in sorted(parameters)) or "no parameters"
         raise InvalidRequest(f"`{strange[0][:40]}` is not known here; {what} takes {known}")
 
 
