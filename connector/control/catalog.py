@@ -14,6 +14,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from math import inf
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -163,8 +164,8 @@ class Catalog:
 
 
 def _seen_by(caller: Caller) -> tuple[str, bytes]:
-    """What makes one view of the catalog differ from another."""
-    return caller.participant.id, orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS)
+    """What makes one view of the catalog differ from another: the participant and a digest of its claims, which may be long."""
+    return caller.participant.id, sha256(orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _behind(cursor: str | None) -> str | None:

@@ -1,4 +1,5 @@
 import asyncio
+import pickle
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -267,6 +268,16 @@ async def test_others_have_their_turn_while_terms_are_read_that_nobody_has_read(
     await catalog(store).page(caller(), after=None, before=None, limit=50)
     beside.cancel()
     assert turns > 40
+
+
+@pytest.mark.asyncio
+async def test_what_is_remembered_of_a_sight_is_short_however_long_the_claims_are():
+    store = MemoryStore()
+    await put(store, IDS[0], OPEN)
+    ours = catalog(store)
+    for number in range(10):
+        await ours.dataset(caller(number=number, text="x" * 10_000), IDS[0])
+    assert len(pickle.dumps(tuple(ours._judged.items()))) < 10_000
 
 
 @pytest.mark.asyncio
