@@ -11,6 +11,7 @@ from typing import Final
 # Words begin as in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one.
 _B: Final = r"(?a:\b)"
 _LETTER: Final = "[A-Za-z0-9_-]"  # of base64url
+_B64: Final = "[A-Za-z0-9+/]"
 _SIGN: Final = "[A-Za-z0-9._~+/=-]"
 _CALLED: Final = "(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=api_key))"
 _HEADER: Final = "|".join(rf"(?<=authorization{by}{scheme}\s)" for by in (":", r":\s", "=") for scheme in ("bearer", "basic", "dpop"))
@@ -22,11 +23,12 @@ CREDENTIAL: Final = "|".join(
         # A JSON web token. Of several beginnings in one row of letters the first decides, so that each letter is looked at once.
         rf"(?<!{_LETTER})(?>{_LETTER}*?{_B}eyJ){_LETTER}{{8,}}+\.{_LETTER}{{8,}}+\.{_LETTER}*",
         # What follows `Bearer` if no word of a language looks so: by a digit, a capital behind a small letter, a sign or a dot in it, or
-        # 20 characters. Where it is all that a text has, or quotes, or is said to be a header, it need not look like anything.
+        # 20 characters. In quotes, or where it is said to be a header, it need not look like anything.
         rf"(?i:(?<={_B}bearer\s)|(?<={_B}dpop\s))\s*(?={_SIGN}*(?:[0-9_~+=]|[a-z][A-Z]|\.[A-Za-z])|{_SIGN}{{20}}){_SIGN}{{8,}}",
-        rf"(?i:(?<=\Abearer\s)|(?<=['\"`]bearer\s))\s*{_SIGN}{{8,}}(?=\Z|['\"`])",
+        rf"(?i:(?<=['\"`]bearer\s))\s*{_SIGN}{{8,}}(?=\Z|['\"`])",
         rf"(?i:{_HEADER})\s*[^\s*]{{4,}}",
-        rf"(?i:(?<={_B}basic\s))\s*(?=[A-Za-z0-9+/]*[a-z][A-Z0-9])[A-Za-z0-9+/]{{8,}}={{0,2}}(?![\w.-])",
+        # Base64 is by fours, its end filled up: `Basic PostgreSQL` is none.
+        rf"(?i:(?<={_B}basic\s))\s*(?={_B64}*[a-z][A-Z0-9])(?:{_B64}{{4}}){{2,}}(?:{_B64}{{2}}==|{_B64}{{3}}=)?(?![\w=+/-]|\.\w)",
         r"(?<=://)[^\s/?#:@]*:[^\s/?#]+(?=@)",  # name and password in an address
         rf"{_CALLED}{_IS}[^\s&'\"*]{{4,}}",  # in a query, a form, a document or a `repr`
     )

@@ -10,13 +10,15 @@ from connector import telemetry
 from connector.evidence.secrecy import tells_secret
 
 CREDENTIALS = [
-    "Bearer opensesame",
+    "Bearer opensesame1",
+    '{"x-forwarded": "Bearer opensesame"}',
     "the header was `Bearer opensesame`",
     "we sent Authorization: Bearer opensesame to them",
     "authorization:basic opensesame",
     "we gave BEARER 0123456789abcdef",
     "DPoP 0123456789abcdef",
     "Basic dXNlcjpvcGVuc2VzYW1l",
+    "it was Basic dXNlcjpvcGVuc2VzYW1lMQ==, or Basic dXNlcjpvcGVuc2VzYW1l.",
     "see https://user:opensesame@store.example/a",
     "https://store.example/a?access_token=opensesame",
     "client_secret=opensesame",
@@ -26,6 +28,9 @@ CREDENTIALS = [
 SENTENCES = [
     "the bearer of bad news",
     "the card's bearer requested its deletion. Bearer authentication, and Bearer certificates, go on",
+    "Bearer withdrew",
+    "Bearer deceased.",
+    "basic PostgreSQL, and basic OpenStack and JavaScript",
     "basic ICD-10-GM codes, and basic HbA1c and SpO2measurements, are all there is",
     "no token, no password: none is needed; the secret is out, and authorization: pending",
     "see https://store.example/a@b?x=1, and write to did:web:h.example#1",
