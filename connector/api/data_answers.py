@@ -19,7 +19,7 @@ from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
 from connector.dataplane_accounts.account import Account
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, TooMany, Withdrawn, answer_to, told
+from connector.errors import Busy, ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, TooMany, Withdrawn, answer_to, told
 from connector.metering import credit
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
@@ -188,13 +188,13 @@ def cut_short(
 ) -> web.StreamResponse:
     """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
     buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was charged before a quota
-    or a credit was used up is the reader's, however slow it is: the connection closes behind it."""
+    or a credit was used up, or held by others, is the reader's, however slow it is: the connection closes behind it."""
     code = error.code if isinstance(error, Withdrawn) else type(error).__name__
     if isinstance(error, ConnectorError | ConnectionError):
         telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
     else:
         telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
-    used_up = meter is not None and meter.waits and (meter.asks or code == Code.QUOTA_EXHAUSTED)
+    used_up = meter is not None and meter.waits and (meter.asks or code == Code.QUOTA_EXHAUSTED or isinstance(error, Busy))
     if not used_up and code != credit.EXHAUSTED:
         cut(request.transport)
     response.force_close()

@@ -134,6 +134,20 @@ async def test_who_waits_for_what_others_hold_is_told_to_come_back_and_gets_it_t
 
 
 @pytest.mark.asyncio
+async def test_who_is_told_to_come_back_in_the_middle_gets_what_was_counted_however_slow_it_is(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(meter, "HELD_SECONDS", 0.02)
+    tally = bytes_up_to(SMALL * 400)
+    await rig.publish(b"x" * (SMALL * 400), tallies=(tally,))
+    other = rig.ledger.holder(AGREEMENT, "other")
+    assert await other.exchange([tally], {}, {BYTE_COUNT: SMALL * 390}) == "granted"
+    async with reading(rig.endpoint, rig.authorization()) as reader:
+        await reader.sip_to_the_end()
+    await other.close()
+    taken, spent = len(reader.taken), await settled(rig)
+    assert taken == spent < SMALL * 10
+
+
+@pytest.mark.asyncio
 async def test_who_waits_for_another_stream_of_its_transfer_that_may_wait_for_others_is_told_to_come_back_as_soon(
     rig: Rig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ):
