@@ -64,7 +64,8 @@ class Logs:
         self._open: dict[str, Log] = {}
         self._making: dict[str, asyncio.Task[Log]] = {}
         self._unclaimed: dict[str, float] = {}
-        self.swept = False  # whether every index of what is published no more has the name of its snapshot, but for those unclaimed
+        self.swept = False  # whether every index of what is published no more has the name of its snapshot
+        self._left: frozenset[str] = frozenset()  # but for these, which the last look at them has left as they were
 
     def hold_back(self, address: Mapping[str, Any]) -> None:
         """The data behind a pinned address are not those of their logs: `of` raises SourceFailed until they are indexed anew, also after a
@@ -145,7 +146,7 @@ class Logs:
         return log
 
     def _replaced(self, root: bytes) -> Log | None:
-        others = [self._folder / name for name in tuple(self._unclaimed)] if self.swept else self._folder.glob(f"*{SUFFIX}")
+        others = [self._folder / name for name in self._left] if self.swept else self._folder.glob(f"*{SUFFIX}")
         paths = [self._folder / f"{snapshot_of(root)}{REPLACED}", *others]
         for path in paths:
             try:
@@ -194,19 +195,21 @@ class Logs:
         """Remove the indexes of whatever is behind none of these addresses, which are all that is published; returns how many. Takes 10 ms
         for 1,000 of them, so call it from a thread. One that is made again meanwhile may be gone with it, and is made at first need."""
         claimed = {_source(address) for address in addresses}
-        removed = 0
+        removed, left = 0, set[str]()
         for path in self._folder.glob(f"*{SUFFIX}"):
             if path.name.partition("-")[0] in claimed:
                 self._unclaimed.pop(path.name, None)
-            elif monotonic() - self._unclaimed.get(path.name, -UNCLAIMED_SECONDS) >= UNCLAIMED_SECONDS and path.name not in self._making:
+            elif monotonic() - self._unclaimed.get(path.name, -UNCLAIMED_SECONDS) < UNCLAIMED_SECONDS or path.name in self._making:
+                left.add(path.name)
+            else:
                 self._open.pop(path.name, None)
+                self._unclaimed.pop(path.name, None)
                 try:
                     removed += not self._put_by(path)
-                except (OSError, SinkFailed) as error:  # it is found by its name, and the next time may be another
+                except (OSError, SinkFailed) as error:  # the next time may be another
                     telemetry.log.warning("index stays", index=path.name, reason=str(error))
-                    self._unclaimed[path.name] = -UNCLAIMED_SECONDS
-                else:
-                    self._unclaimed.pop(path.name, None)
+                    left.add(path.name)
+        self._left = frozenset(left)
         for path in self._folder.glob(f"*{REPLACED}"):
             if time() - path.stat().st_mtime >= REPLACED_SECONDS:
                 self._open.pop(path.name, None)

@@ -333,6 +333,24 @@ async def test_where_no_descriptor_is_left_nobody_says_that_there_is_no_index(fo
 
 
 @pytest.mark.asyncio
+async def test_a_receipt_for_data_that_nobody_knows_has_no_index_looked_into_of_what_is_published(
+    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    logs = Logs(folder)
+    logs.swept = True
+    await published(logs, data)
+    looked = list[Path]()
+
+    def look(path: Path) -> tuple[bytes, bytes, bool]:
+        looked.append(path)
+        return b"another", b"", True
+
+    monkeypatch.setattr("connector.dataplane.logs.described", look)
+    assert await logs.replaced(b"x" * 32) is None
+    assert [path.suffix for path in looked] == [REPLACED]
+
+
+@pytest.mark.asyncio
 async def test_what_lies_damaged_among_the_indexes_is_in_nobodys_way(folder: Path, data: Path):
     write(data, LINES)
     pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
