@@ -39,7 +39,7 @@ from connector.values import Value
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
 CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 40,000
-PAGE_BYTES_MAX = 2 * 1024 * 1024  # of datasets on a page of ours, if it has more than one: far below what a peer may take, in values too
+PAGE_BYTES_MAX, PAGE_VALUES_MAX = 2 * 1024 * 1024, 100_000  # on a page of ours, if it has more than one dataset: below what a peer may take
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
 FILTER = (
@@ -92,22 +92,22 @@ class Catalog:
     ) -> CatalogPage:
         """A page of at most `limit` datasets that the caller may see, in order of id, after or before the cursor.
 
-        One that would be larger than PAGE_BYTES_MAX has fewer. It has a neighbour exactly if there is something to see there, and no
-        cursor names a dataset that the caller may not see. After ROWS_READ_MAX rows a page ends as it is: from a short one, or an empty
-        one, it can be told that many are hidden or were filtered out, but not which.
+        One that would be larger than PAGE_BYTES_MAX, or have more than PAGE_VALUES_MAX values, has fewer. It has a neighbour exactly if
+        there is something to see there, and no cursor names a dataset that the caller may not see. After ROWS_READ_MAX rows a page ends as
+        it is: from a short one, or an empty one, it can be told that many are hidden or were filtered out, but not which.
         """
         after = after or None
         backwards, cursor = before is not None, before if before is not None else after
         shown: list[tuple[str, bytes]] = []
-        at, edge, read, size_bytes = self._places.read(cursor), None, 0, 0
+        at, edge, read, size_bytes, values = self._places.read(cursor), None, 0, 0, 0
         seen_by, now = _seen_by(caller), self._clock.now()
         while edge is None:
             rows = await self._store.listed_datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
             for dataset in reversed(rows.items) if backwards else rows.items:
                 document = await self._view(dataset, caller, seen_by, now)
                 if document is not None and _matches(document, filters):
-                    size_bytes += len(document)
-                    if len(shown) == limit or (shown and size_bytes > PAGE_BYTES_MAX):
+                    size_bytes, values = size_bytes + len(document), values + _values_at_most(document)
+                    if len(shown) == limit or (shown and (size_bytes > PAGE_BYTES_MAX or values > PAGE_VALUES_MAX)):
                         edge = shown[-1][0]  # this one begins the next page
                         break
                     shown.append((dataset.id, document))
@@ -161,6 +161,11 @@ class Catalog:
             if ends is not None:
                 until = min(until or ends, ends)
         return frozenset(hidden), until
+
+
+def _values_at_most(document: bytes) -> int:
+    """No JSON of these bytes has more values: one for each sign that begins some or parts them. Those in its texts count, too."""
+    return document.count(b",") + document.count(b"[") + document.count(b"{") + 1
 
 
 def _seen_by(caller: Caller) -> tuple[str, bytes]:

@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connector.adapters.memory import MemoryStore
-from connector.control.catalog import CATALOG_BYTES_MAX, ROWS_READ_MAX, Catalog, CatalogPage, next_link, read_filters
+from connector.control.catalog import CATALOG_BYTES_MAX, CATALOG_NODES_MAX, ROWS_READ_MAX, Catalog, CatalogPage, next_link, read_filters
 from connector.control.journal import Journal
 from connector.control.policies import Policies
+from connector.dsp import wire
 from connector.dsp.answers import MENDED
 from connector.dsp.messages import CONTEXT
 from connector.errors import InvalidRequest, NotFound, PeerFailed
@@ -166,6 +167,22 @@ async def test_pages_of_large_descriptions_are_short_enough_for_who_reads_them()
     assert [len(ids_of(page)) for page in walk.pages] == [2, 1, 1, 2, 2, 2, 2]
     assert await walk.back() == IDS[::-1]
     assert max(len(page.body) for page in walk.pages) < CATALOG_BYTES_MAX / 3
+
+
+@pytest.mark.asyncio
+async def test_pages_of_many_short_values_are_short_enough_for_who_reads_them():
+    """A peer like us takes 200,000 on a page."""
+    store, words = MemoryStore(), [f"A{n}" for n in range(30_000)]
+    for id in IDS:
+        short = dataset_record(id)
+        document = orjson.dumps(orjson.loads(short.document) | {"dcat:keyword": words if id < IDS[9] else words[:9]})
+        await store.commit(Changes(saves=(replace(short, document=document),)))
+    walk = Walk(catalog(store), 100)
+    assert await walk.forward() == IDS
+    assert [len(ids_of(page)) for page in walk.pages] == [3, 3, 6]
+    assert await walk.back() == IDS[::-1]
+    for page in walk.pages:
+        wire.load(page.body, CATALOG_NODES_MAX)
 
 
 @pytest.mark.asyncio
