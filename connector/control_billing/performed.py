@@ -43,7 +43,7 @@ def performance(
     if not (performs(policy, found, event) if paid is None else paid):
         asks = ", ".join(f"`{compact(name)}`" for name in actions)
         raise InvalidRequest(f"that is not what the duty asks for: {asks}, with the amounts and by whom it says", pointer="/action")
-    if not found.assignees and not ID.fullmatch(by):
+    if by not in (each.id for each in found.assignees) and not ID.fullmatch(by):  # a price may be paid by others than it names
         raise InvalidRequest("`by` is no id, such as `did:web:...`: names and addresses of people do not go on record", pointer="/by")
     if not all(ID.fullmatch(part) for key in amounts for part in key.split(" ", 1)):
         raise InvalidRequest("an amount is not named by the IRI of its operand, with that of its unit behind a space", pointer="/amounts")

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector.control_billing.performed import performance
+from connector.errors import InvalidRequest
 from connector.metering_bills.currencies import CURRENCY
+from connector.odrl import load
 from tests.control.stand import N, T
 from tests.metering_bills.priced import money, priced, unit
 from tests.pair import Pair, fresh, pair
@@ -141,3 +144,14 @@ async def test_a_subscription_that_comes_first_is_paid_by_what_it_comes_to(two: 
     begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
     await two.consumer.state(T, begun["pid"], "STARTED")
     await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
+
+
+def test_who_pays_a_price_that_names_its_debtor_is_named_by_an_id_too():
+    debtor = "mailto:billing@consumer.example"
+    duty = priced(money("9.99"), unit("subscription"), constraints=(), assignee=debtor)
+    policy, paid = load(offer(duty)), {f"http://www.w3.org/ns/odrl/2/payAmount {CURRENCY}EUR": "9.99"}
+    for who in (debtor, "did:web:bank.example"):
+        assert performance(policy, "/permission/0/duty/0", None, 1.0, who, paid)["by"] == who
+    with pytest.raises(InvalidRequest, match="no id") as refused:
+        performance(policy, "/permission/0/duty/0", None, 1.0, "Jane Roe", paid)
+    assert refused.value.pointer == "/by"
