@@ -176,7 +176,7 @@ class _Reader:
             places.setdefault((subject, predicate), at)
             counted.property(predicate, at)
             found = self._object()
-            if (said := nodes.get(subject)) is None:
+            if not (said := nodes.get(subject)):  # one in brackets is there before it says anything
                 counted.node(at)
                 said = nodes[subject] = {}
             if (objects := said.get(predicate)) is None:

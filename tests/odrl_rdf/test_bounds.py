@@ -41,6 +41,9 @@ BOUNDS: dict[str, tuple[Read, int, str, str]] = {  # how so many are read, how m
         lambda n: of_turtle(HEAD + "\n".join(f"a:s{m} a:p 1 ." for m in range(n))), NODES_MAX, f"{NODES_MAX} nodes",
         f"line {NODES_MAX + 4}",
     ),
+    "nodes in brackets of Turtle": (
+        lambda n: of_turtle(f"{HEAD}a:s a:p ( {' '.join(['[ a:p 1 ]'] * (n - 1))} ) ."), NODES_MAX, f"{NODES_MAX} nodes", "line 4",
+    ),
     "names of Turtle": (
         lambda n: of_turtle(HEAD + "\n".join(f"a:s a:p{m} 1 ." for m in range(n))), NAMES_MAX, f"more than {NAMES_MAX} names",
         f"line {NAMES_MAX + 4}",
