@@ -117,7 +117,7 @@ class Spool:
         self.first = offset
 
     def empty(self) -> None:
-        """Drop everything: nothing leaves any more."""
+        """Drop everything: nothing leaves any more. See `empty`."""
         self._emptied = True
         self.close()
         self._spare.clear()
@@ -158,18 +158,18 @@ class Spool:
 
 
 def empty(folder: Path) -> None:
-    """Remove what is spooled in a folder, which nobody has open. Raises OSError."""
-    for path in (folder / MARK, *folder.glob(f"{PREFIX}*"), *folder.glob(f"{SPARE}*")):
-        path.unlink(missing_ok=True)
+    """Remove what is spooled in a folder, which nobody has open. What cannot be removed the next start tries again."""
+    try:
+        for path in (folder / MARK, *folder.glob(f"{PREFIX}*"), *folder.glob(f"{SPARE}*")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        telemetry.log.warning("spool not emptied", folder=folder.name, reason=str(error))
 
 
 async def emptied(folders: Sequence[Path]) -> None:
     """Remove what is spooled of transfers that were over while nobody had their logs open."""
     for folder in folders:
-        try:
-            await asyncio.to_thread(empty, folder)
-        except OSError as error:  # the next start tries it again
-            telemetry.log.warning("spool not emptied", folder=folder.name, reason=str(error))
+        await asyncio.to_thread(empty, folder)
 
 
 def _read(descriptor: int, count: int, offset: int) -> bytes:

@@ -23,6 +23,7 @@ from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.life import LIFE_FILE
 from connector.dataplane_live.lives import Lives
 from connector.dataplane_live.mending import BROKEN
+from connector.dataplane_live.spool import PREFIX
 from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, DiskShort, SettingsError, SourceFailed, StoreError, Withdrawn
 from connector.metering.content import CHUNK_BYTES, Leaf
@@ -157,6 +158,17 @@ async def test_nobody_waits_for_the_consumer_of_a_transfer_that_is_over(tmp_path
         async with asyncio.timeout(10):
             await asyncio.wait({waiting})
         assert waiting.cancelled()
+
+
+async def test_what_a_disk_does_not_let_go_of_a_transfer_that_is_over_keeps_nothing_of_it_open(tmp_path: Path):
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        await come(lives, faucet, b"a\n")
+        (folder,) = (tmp_path / "live").iterdir()
+        (folder / f"{PREFIX}{0xF:012x}").mkdir()  # which is not removed as a file is
+        lives.committed(Changes(saves=(process("COMPLETED"),)), ())
+        async with asyncio.timeout(10):
+            await asyncio.gather(*lives._tasks)
+        assert open_below(tmp_path) == []
 
 
 async def test_of_a_transfer_that_is_over_the_rows_stay_and_the_bytes_do_not(tmp_path: Path):
