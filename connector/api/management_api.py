@@ -307,8 +307,8 @@ class ManagementApi:
 
     async def _replay(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
-        letter = await self._d.store.outbound(id)
         if not await self._d.letters.replay(id):
+            letter = await self._d.store.outbound(id)  # after that: another operator may have taken it in hand meanwhile
             if letter is None or not letter.dead:
                 raise Contradiction(f"there is no dead letter `{id}`")
             process = await self._d.store.process(letter.kind, letter.pid)

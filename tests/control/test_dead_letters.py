@@ -37,7 +37,7 @@ from tests.control.stand import (
     settled,
     standing,
 )
-from tests.pair import OPEN, Desk, Never, agreement, desk, fresh, running
+from tests.pair import OPEN, WAIT_SECONDS, Answer, Desk, Never, agreement, desk, fresh, running
 
 
 @pytest_asyncio.fixture
@@ -106,6 +106,32 @@ async def test_of_two_operators_who_take_a_dead_letter_in_hand_at_once_one_comes
     assert told == [telemetry.REPLAYED if first == "replay" else telemetry.DISCARDED]
     if first == "replay":
         await hurried.us.state(T, process.pid, "SUSPENDED")
+
+
+@pytest.mark.asyncio
+async def test_who_comes_late_to_send_a_dead_letter_again_hears_that_there_is_none_any_more(hurried: Desk, monkeypatch: pytest.MonkeyPatch):
+    process, _ = await standing_alone(hurried)
+    with scripted(hurried.peer, refusing(503, 99)):
+        await hurried.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        id = (await dead(hurried, process))["id"]
+    journal, late = hurried.us.connector.journal, list[asyncio.Task[Answer]]()
+    commit, turn, waits = journal.store.commit, journal._turn, asyncio.Event()
+
+    async def slow(changes: Changes) -> Any:
+        if id in changes.settled and not late:
+            late.append(asyncio.create_task(hurried.us.manage("POST", f"/dead-letters/{id}/replay", {})))
+            await asyncio.wait_for(waits.wait(), WAIT_SECONDS)
+        return await commit(changes)
+
+    async def waiting(pid: str) -> None:
+        waits.set()
+        await turn(pid)
+
+    monkeypatch.setattr(journal.store, "commit", slow)
+    monkeypatch.setattr(journal, "_turn", waiting)
+    assert (await hurried.us.manage("DELETE", f"/dead-letters/{id}")).status == 204
+    answer = await late[0]
+    assert (answer.status, answer.json["detail"]) == (409, f"there is no dead letter `{id}`")
 
 
 @pytest.mark.asyncio
