@@ -278,23 +278,26 @@ class Keep(Value):
     keys_seconds: float
     parts_seconds: float
 
-    def parts_before(self, now: float) -> tuple[float, float]:
+    def parts_before(self, now: float) -> tuple[float, float, float]:
         """The instants before which an order has to be over for its part to go (POSIX seconds): of a range, which nobody finds once the
-        key to it is gone, and of all else. No part outlives its order, whose part nobody would know any more."""
-        return now - self.keys_seconds, now - max(self.keys_seconds, min(self.parts_seconds, self.processes_seconds))
+        key to it is gone, and of all else. No part outlives its order, whose part nobody would know any more; but from before the third
+        on no order waits for a part that cannot be removed, as its directory is gone."""
+        longest = max(self.keys_seconds, self.processes_seconds)
+        whole = max(self.keys_seconds, min(self.parts_seconds, self.processes_seconds))
+        return now - self.keys_seconds, now - whole, now - 2 * longest
 
 
 class Retention:
     """The job. It runs at start and then every hour, by the clock on the wall as far as `steady`, which nobody sets, bears it out
     (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before. `parts` removes those that
-    orders have left before two instants: of ranges, and of all else."""
+    orders have left before its instants (`Keep.parts_before`)."""
 
     def __init__(
         self,
         journal: Journal,
         keep: Keep,
         steady: Callable[[], float] = since_boot,
-        parts: Callable[[float, float], Awaitable[int]] | None = None,
+        parts: Callable[[float, float, float], Awaitable[int]] | None = None,
     ) -> None:
         self._journal, self._dating, self._parts = journal, Dating(journal.clock.now, steady), parts
         self.keep = keep

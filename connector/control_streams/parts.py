@@ -7,6 +7,7 @@ who has left it. Afterwards the part of a range is removed; that of all of the d
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
 from typing import Final
 
 from connector import telemetry
@@ -26,9 +27,9 @@ class Parts:
     def __init__(self, journal: Journal, forget: Callable[[Pull], Awaitable[None]]) -> None:
         self._journal, self._store, self._forget = journal, journal.store, forget
 
-    async def sweep(self, ranges_before: float, before: float) -> int:
+    async def sweep(self, ranges_before: float, before: float, lost_before: float = -inf) -> int:
         """Remove the parts that orders of ranges have left before the first instant, and all others before the second (POSIX seconds), with
-        which no order goes on. Returns how many."""
+        which no order goes on. Returns how many. What cannot be removed, and was left before the third, is given up, and said."""
         left, used, removed = list[Pull](), set[str](), 0
         async for pull in self._all():
             if pull.stage != FAILED or pull.updated >= (before if pull.range is None else ranges_before):
@@ -38,17 +39,21 @@ class Parts:
                 left.append(pull)
         for pull in left:
             if (pull.part or pull.id) not in used and await self._store.idempotent(orders.left_by(pull)) is None:
-                removed += await self._remove(pull)
+                removed += await self._remove(pull, give_up=pull.updated < lost_before)
         return removed
 
-    async def _remove(self, pull: Pull) -> bool:
+    async def _remove(self, pull: Pull, *, give_up: bool) -> bool:
+        removed = True
         try:
             await self._forget(pull)
         except ConnectorError as error:  # its directory is not here now, or somebody writes there
-            telemetry.log.info("part not removed", pull=pull.id, reason=error.message)
-            return False
+            (telemetry.log.warning if give_up else telemetry.log.info)("part not removed", pull=pull.id, reason=error.message)
+            if not give_up:
+                return False
+            removed = False
         over = replace(pull, validator=None, version=pull.version + 1)
-        return not isinstance(await self._journal.commit(Changes((Expect(Pull, pull.id, pull.version),), (over,))), Conflict)
+        conflict = isinstance(await self._journal.commit(Changes((Expect(Pull, pull.id, pull.version),), (over,))), Conflict)
+        return removed and not conflict
 
     async def _all(self) -> AsyncIterator[Pull]:
         after = None

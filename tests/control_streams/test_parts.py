@@ -81,16 +81,16 @@ async def test_a_part_of_all_of_the_data_stays_longer_and_goes_too_unless_an_ord
 
 @pytest.mark.asyncio
 async def test_they_are_looked_for_at_each_start_as_long_after_as_they_are_found():
-    asked = list[tuple[float, float]]()
+    asked = list[tuple[float, ...]]()
 
     async def removed(*before: float) -> int:
-        asked.append((before[0], before[1]))
+        asked.append(before)
         return 1
 
-    for processes, whole in ((900.0, 500.0), (300.0, 300.0), (2.0, 100.0)):  # an order that is not stored any more has no part
+    for processes, whole, lost in ((900.0, 500.0, 1800.0), (300.0, 300.0, 600.0), (2.0, 100.0, 200.0)):  # no part outlives its order
         retention = Retention(Journal(MemoryStore(), Fixed()), Keep(1.0, processes, 100.0, 500.0), parts=removed)
         await retention._turn()
-        assert asked.pop() == (NOW - 100.0, NOW - whole)
+        assert asked.pop() == (NOW - 100.0, NOW - whole, NOW - lost)
 
 
 @pytest.mark.asyncio
@@ -101,4 +101,9 @@ async def test_a_directory_that_is_not_there_holds_nothing_up():
     async def gone(_pull: Pull) -> None:
         raise SinkFailed("it is not here")
 
-    assert await Parts(Journal(store, Fixed()), gone).sweep(NOW, NOW) == 0
+    parts, kept = Parts(Journal(store, Fixed()), gone), list[bool]()
+    for lost_before in (LEFT.updated, LEFT.updated + 1):
+        assert await parts.sweep(NOW, NOW, lost_before) == 0
+        stored = await store.pull(LEFT.id)
+        kept.append(stored is not None and stored.validator is not None)
+    assert kept == [True, False], "its order, which is kept for its part, is not kept for ever"
