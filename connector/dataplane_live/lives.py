@@ -274,8 +274,10 @@ class Lives:
 
     async def halt(self, code: str) -> None:
         """Cut every reader and follow no source, until somebody asks again."""
-        for transfer, flow in tuple(self._flows.items()):
+        flows = tuple(self._flows.items())
+        for transfer, _ in flows:  # all of them at once: the disk that is waited for below may be the one that is to be spared
             self._cut(transfer, code)
+        for transfer, flow in flows:
             await flow.stop()
             if flow.was_left and self._flows.get(transfer) is flow:
                 flow.start()

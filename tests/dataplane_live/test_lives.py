@@ -342,6 +342,28 @@ async def test_on_a_full_disk_nothing_is_followed_and_nothing_begins_until_there
         assert flow.log.end == 4
 
 
+async def test_a_full_disk_cuts_all_readers_before_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cut, stops, may_stop, stop = list[str](), asyncio.Event(), asyncio.Event(), flow_module.Flow.stop
+
+    async def slow(flow: flow_module.Flow) -> None:
+        stops.set()
+        await may_stop.wait()
+        await stop(flow)
+
+    async with living(tmp_path, Faucet()) as lives:
+        monkeypatch.setattr(lives, "_cut", lambda transfer, _code: cut.append(transfer))
+        for transfer in (TRANSFER, "urn:other"):
+            await lives.of(replace(PERMIT, transfer=transfer))
+        monkeypatch.setattr(flow_module.Flow, "stop", slow)
+        halting = asyncio.create_task(lives.halt("disk-full"))
+        async with asyncio.timeout(10):
+            await stops.wait()
+        before = tuple(cut)
+        may_stop.set()
+        await halting
+    assert before == (TRANSFER, "urn:other")
+
+
 async def test_what_is_left_of_transfers_that_are_not_stored_is_removed_at_a_start(tmp_path: Path):
     async with living(tmp_path, Faucet()) as lives:
         await lives.of(PERMIT)
