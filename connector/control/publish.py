@@ -16,10 +16,10 @@ import orjson
 from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.policies import Policies
-from connector.dsp import dcat
+from connector.dsp import dcat, wire
 from connector.dsp.messages import CONTEXT
 from connector.dsp.schemas import Schemas
-from connector.errors import InvalidRequest, NotFound, PolicyError
+from connector.errors import InvalidRequest, NotFound, PolicyError, WireError
 from connector.metering.claims import DATASET, ID_CHARACTERS_MAX
 from connector.ports import Sources
 from connector.ports.live import LiveSources
@@ -106,6 +106,10 @@ class Publishing:
         if reasons := self._schemas.reasons("Dataset", {"@context": CONTEXT} | document):
             raise InvalidRequest("the description is not a valid dataset", tuple(reasons))
         rendered = orjson.dumps(document)
+        try:
+            wire.load(dcat.catalog("", "", {}, [rendered], []))
+        except WireError as e:
+            raise InvalidRequest(f"no peer that reads as we do would take a catalog with this dataset: {e.message}") from None
         new, record = True, Dataset(manifest.id, rendered, address, offers)
 
         async def step() -> Changes:

@@ -172,6 +172,22 @@ async def test_an_id_that_no_peer_could_name_is_refused(at: Desk, id: str):
         assert answer.json["pointer"].startswith("/policies/1") if answer.status == 400 else answer.json["reasons"]
 
 
+@pytest.mark.asyncio
+async def test_what_is_nested_deeper_than_a_peer_reads_in_a_catalog_is_refused(at: Desk):
+    """One such dataset would end the catalog for who reads as we do: a page has it a level deeper than the order to publish it."""
+    value: Any = "x"
+    for _ in range(26):
+        value = [value]
+    taken = []
+    for _ in range(6):
+        answer = await put(at, OPEN, properties={"dct:subject": value})
+        taken.append(answer.status)
+        wire.load((await at.peer.send(at.us, "GET", "/catalog/request")).body)
+        value = [value]
+    assert taken == [201, 200, 200, 200, 400, 400]
+    assert (answer.status, "deeper than 32 levels" in answer.json["detail"]) == (400, True)
+
+
 @pytest.mark.parametrize(("letter", "many"), [("\u00e9", 512), ("\u6c49", 426), ("\U0001f3e5", 320)])
 @pytest.mark.asyncio
 async def test_an_id_has_as_many_letters_of_whatever_script_as_the_links_of_a_catalog_have_room_for(at: Desk, letter: str, many: int):
