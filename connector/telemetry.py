@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from connector import telemetry_metrics as metrics
-from connector.signatures.credentials import CREDENTIAL, PERHAPS
+from connector.signatures.credentials import CREDENTIAL, PERHAPS, WHOLE_KEY
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -118,7 +118,7 @@ def count_events(said: Sequence[str]) -> None:
 
 _SECRET_NAMES = frozenset({"authorization", "token", "secret", "password", "key", "credential", "cookie", "set_cookie"})
 _SECRET_ENDINGS = ("_token", "_secret", "_password", "_key", "authorization")
-_SECRETS = re.compile(f"{PERHAPS}|{CREDENTIAL}")
+_KEYS, _SECRETS = re.compile(WHOLE_KEY), re.compile(f"{PERHAPS}|{CREDENTIAL}")
 HIDDEN = "***"
 DEPTH_MAX = 5  # of documents inside a field; below, they are text
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -190,7 +190,7 @@ def _shown(name: str, value: Any, depth: int = 0) -> Any:
 
 def _text(value: Any) -> str:
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    return _SECRETS.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode())
+    return _SECRETS.sub(HIDDEN, _KEYS.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode()))
 
 
 log = Log()

@@ -107,6 +107,7 @@ LOOKS_LIKE_ONE = [
     *[f"refresh_token={SECRET}&grant_type=x", f"https://x.example/a?access_token={SECRET}", f"https://x/a?X-Amz-Signature={SECRET}&a=b"],
     *[f"https://user:p@{SECRET}@x.example/a", f"https://user:{SECRET}@x.example/a", f"the address `ftp://{SECRET}@x` is not one"],
     *[f"https://x.blob.example/a?sv=1&sig={SECRET}", f"client_secret={SECRET}", f"password={SECRET}", PEM, f"key: {PEM}"],
+    *[f'{{"secret":"{PEM}"}}', f"token={PEM}", f"we gave Bearer {PEM}"],
 ]
 PLACES = [
     lambda text: {"reason": text},

@@ -18,6 +18,7 @@ _HEADER: Final = "|".join(rf"(?<=authorization{by}{scheme}\s)" for by in (":", r
 _IS: Final = r"""(?:=|['"]\s*:\s*['"])"""
 
 KEY: Final = "-----BEGIN [A-Z ]*PRIVATE KEY-----"  # in PEM form
+WHOLE_KEY: Final = rf"{KEY}(?:(?!-----END)[\s\S])*"  # hidden before all else, which would take its first line for a secret, and leave it
 CREDENTIAL: Final = "|".join(
     (
         # A JSON web token. Of several beginnings in one row of letters the first decides, so that each letter is looked at once.
@@ -38,7 +39,6 @@ PERHAPS: Final = "|".join(
         rf"(?i:(?<={_B}bearer\s)|(?<={_B}basic\s)|(?<={_B}dpop\s))\s*[\w.~+/=-]+",
         r"(?:(?<=://)|(?<=:/))[^\s/?#]+(?=@)",
         rf"{_B}eyJ[\w-]{{4,}}(?:\.[\w-]*)*",
-        rf"{KEY}(?:(?!-----END)[\s\S])*",
         rf"(?:{_CALLED}|(?i:(?<=signature)|(?<={_B}sig))){_IS}[^\s&'\"]+",
     )
 )
