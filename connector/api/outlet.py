@@ -24,7 +24,8 @@ PROBES = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEE
 @contextmanager
 def attended(request: web.BaseRequest, leave: Callable[[], None]) -> Iterator[None]:
     """Around an answer that waits for what may never come: `leave` is called once its client is gone, which no write would find out.
-    Where nothing says so, as a network that is cut does not, the kernel asks."""
+    Where nothing says so, as a network that is cut does not, the kernel asks, or repeats what was on its way, for a quarter of an hour
+    (tcp(7), `tcp_retries2`)."""
     connection, transport = request.protocol, request.transport
     if transport is not None and (sock := transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
         for option, value in PROBES:
