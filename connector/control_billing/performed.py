@@ -19,7 +19,7 @@ from connector.odrl.vocabulary import compact
 from connector.values import replace
 
 ANY_ACTION = "odrl:use"  # of a duty that names none
-ID = re.compile(r"(?!(?:mailto|tel|sms|acct):)[A-Za-z][A-Za-z0-9+.-]*:[^\s@]+")  # an IRI that is no address of a person
+ID = re.compile(r"(?!(?i:mailto|tel|fax|sms|sips?|callto|acct):)[A-Za-z][A-Za-z0-9+.-]*:[^\s@]+")  # an IRI that is no address of a person
 AMOUNT = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")  # without an exponent: a thousand million noughts are written in eleven characters
 DUTY_CHARACTERS = 200  # of what was taken for a duty, in a refusal
 
