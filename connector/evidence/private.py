@@ -12,6 +12,7 @@ from connector.evidence.secrecy import RECEIVED, own_secrets, secrets_in
 
 TERMS: Final = {"agreement": "/document", "negotiation": "/terms", "decision": "/document/"}  # what both have agreed on, or talked about
 OURS: Final = "/document/facts/"  # in a decision, what its maker knew
+REQUESTED: Final = ("declared", "declared and claims", "claims")  # the sources of that which are the words of who requests, the consumer
 
 
 def check(case: Case, found: Ledgers) -> None:
@@ -59,7 +60,16 @@ def _is_theirs(case: Case, theirs: set[object], member: Member, pointer: str) ->
         return bool(said["id"] == case.counterparty)
     if kind == "invoice":
         return case.exporter == case.consumer  # of names that its provider has chosen
-    return kind in TERMS and pointer.startswith(TERMS[kind]) and not pointer.startswith(OURS)
+    if kind == "decision" and pointer.startswith(OURS):
+        return case.exporter == case.provider and _is_requested(said["document"], pointer[len(OURS) :].split("/"))
+    return kind in TERMS and pointer.startswith(TERMS[kind])
+
+
+def _is_requested(decision: Any, steps: list[str]) -> bool:
+    """Whether a place below the facts of a decision is a value that its requester gave, such as a purpose."""
+    facts = decision["facts"]
+    fact = facts.get(steps[0].replace("~1", "/").replace("~0", "~")) if isinstance(facts, dict) else None
+    return isinstance(fact, dict) and fact.get("source") in REQUESTED and steps[1:2] == ["value"]
 
 
 def _say(case: Case, member: Member, pointer: str, code: str, *, theirs: bool) -> None:

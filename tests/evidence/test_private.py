@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from connector.dsp.messages import Move
 from connector.evidence.verify import verify
+from connector.odrl.vocabulary import ODRL
 from tests.evidence.rig import DOCUMENT, SOUND, Story, fact
 from tests.evidence.rig import TRANSFER as PID
 
@@ -97,3 +98,12 @@ def test_a_document_that_is_a_key_itself_is_found_and_whose_it_is(kind: str, nam
     draft.one(kind)[name] |= {"kty": "oct", "k": "y"}
     found = verify(draft.data).findings
     assert [each.accuses for each in found if each.code == "secret-key"] == [accuses]
+
+
+@pytest.mark.parametrize(("source", "accuses"), [("declared", True), ("claims", True), ("meter", False), (["declared"], False)])
+def test_a_purpose_that_looks_like_a_secret_spoils_no_evidence_of_whom_it_was_declared_to(source: object, accuses: bool):
+    draft = SOUND.copy()
+    purpose = f"{ODRL}purpose"
+    draft.one("decision")["document"]["facts"] = {purpose: {"value": ["https://user:opensesame@consumer.example/"], "source": source}}
+    found = [each for each in verify(draft.data).findings if each.code == "secret-token"]
+    assert [each.accuses for each in found] == [accuses]
