@@ -367,13 +367,14 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
 async def serve(
     settings: Settings, *, path: Path | None = None, environ: dict[str, str] | None = None, ready: Callable[[Connector], None] | None = None
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGHUP reloads."""
+    """Run until SIGTERM or SIGINT, then drain. SIGHUP reloads, once it is ready."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    started, reloads = loop.create_future(), set[asyncio.Task[None]]()
     for number in (signal.SIGTERM, signal.SIGINT):  # from the first moment: who reads `ready` may say so at once
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reloads, _reload(started)))
     running = await start(settings, path=path, environ=environ)
-    reloads: set[asyncio.Task[None]] = set()
-    loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reloads, _reload(running)))
+    started.set_result(running)
     settle()
     if ready is not None:
         ready(running)
@@ -384,9 +385,9 @@ async def serve(
         await running.close()
 
 
-async def _reload(running: Connector) -> None:
+async def _reload(started: asyncio.Future[Connector]) -> None:
     try:
-        await running.reload()
+        await (await started).reload()
     except SettingsError as e:
         telemetry.log.error("reload refused, nothing changed", reasons=list(e.reasons))
 

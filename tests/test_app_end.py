@@ -152,10 +152,10 @@ async def test_a_suspension_cuts_a_stream_during_the_end_too(tmp_path: Path):
 
 
 @contextmanager
-def process(path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(path: Path, log: Path, program: tuple[str, str] = ("-m", "connector")) -> Iterator[subprocess.Popen[bytes]]:
     """`connector run` with these settings, its standard error in `log`."""
     with log.open("wb") as err:
-        made = subprocess.Popen([sys.executable, "-m", "connector", "run", "--config", str(path)], stderr=err, stdout=err)
+        made = subprocess.Popen([sys.executable, *program, "run", "--config", str(path)], stderr=err, stdout=err)
         try:
             yield made
         finally:
@@ -216,6 +216,32 @@ async def test_sighup_reads_again_and_a_mistake_changes_nothing_and_ends_nothing
             found = await call(http, "GET", f"{at.settings.management.url}/v1/participants", headers={"Authorization": f"Bearer {TOKEN}"})
         assert [p["name"] for p in found.json["items"]] == ["biopharma", "hospital"]
         running_process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(running_process.wait, 10) == 0
+
+
+TOLD_TO_RELOAD_AS_IT_STARTS = """
+import os, signal, sys
+import connector.app
+from connector.__main__ import main
+start = connector.app.start
+
+async def told(settings, *, path, environ):
+    path.write_text("[particpant]")
+    os.kill(os.getpid(), signal.SIGHUP)
+    return await start(settings, path=path, environ=environ)
+
+connector.app.start = told
+main()
+"""
+
+
+@pytest.mark.asyncio
+async def test_sighup_before_a_connector_is_ready_waits_until_it_is_and_does_not_end_it(tmp_path: Path):
+    at, log = site(tmp_path / "a", "hospital"), tmp_path / "log"
+    with process(toml(at), log, ("-c", TOLD_TO_RELOAD_AS_IT_STARTS)) as running_process:
+        assert "particpant" in str((await logged(log, "reload refused, nothing changed"))["reasons"])
+        await logged(log, "ready")
+        running_process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(running_process.wait, 10) == 0
 
 
