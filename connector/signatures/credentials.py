@@ -16,6 +16,13 @@ _SIGN: Final = "[A-Za-z0-9._~+/=-]"
 _CALLED: Final = "(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=api_key))"
 _HEADER: Final = "|".join(rf"(?<=authorization{by}{scheme}\s)" for by in (":", r":\s", "=") for scheme in ("bearer", "basic", "dpop"))
 _IS: Final = r"""(?:=|['"]\s*:\s*['"])"""
+# A short name that has a number, such as `COVID-19`, or of a parameter: what a challenge has behind `Bearer` (RFC 6750, 3).
+_NAME: Final = r"""(?!(?=[A-Za-z0-9-]{3,19}\.?(?![\w.~+/=-]))(?:[A-Za-z]+|\d{1,5})(?:-(?:[A-Za-z]+|\d{1,5}))+)(?![a-z_]+=['"])"""
+# What stands where a secret would, and says that there is none, or how it is with it.
+_ABSENT: Final = (
+    "(?!(?i:none|null|true|false|empty|unset|missing|absent|unknown|required|optional|pending|expired|revoked|rotated|changed|invalid|wrong)"
+    r"""[.,;:!?)\]}]*(?:[\s&'"]|\Z))"""
+)
 
 KEY: Final = "-----BEGIN [A-Z ]*PRIVATE KEY-----"  # in PEM form
 WHOLE_KEY: Final = rf"{KEY}(?:(?!-----END)[\s\S])*"  # hidden before all else, which would take its first line for a secret, and leave it
@@ -24,14 +31,14 @@ CREDENTIAL: Final = "|".join(
         # A JSON web token. Of several beginnings in one row of letters the first decides, so that each letter is looked at once.
         rf"(?<!{_LETTER})(?>{_LETTER}*?{_B}eyJ){_LETTER}{{8,}}+\.{_LETTER}{{8,}}+\.{_LETTER}*",
         # What follows `Bearer` if no word of a language looks so: by a digit, a capital behind a small letter, a sign or a dot in it, or
-        # 20 characters. In quotes, or where it is said to be a header, it need not look like anything.
-        rf"(?i:(?<={_B}bearer\s)|(?<={_B}dpop\s))\s*(?={_SIGN}*(?:[0-9_~+=]|[a-z][A-Z]|\.[A-Za-z])|{_SIGN}{{20}}){_SIGN}{{8,}}",
+        # 20 characters, unless all of it is a name. In quotes, or where it is said to be a header, it need not look like anything.
+        rf"(?i:(?<={_B}bearer\s)|(?<={_B}dpop\s))\s*{_NAME}(?={_SIGN}*(?:[0-9_~+=]|[a-z][A-Z]|\.[A-Za-z])|{_SIGN}{{20}}){_SIGN}{{8,}}",
         rf"(?i:(?<=['\"`]bearer\s))\s*{_SIGN}{{8,}}(?=\Z|['\"`])",
         rf"(?i:{_HEADER})\s*[^\s*]{{4,}}",
         # Base64 is by fours, its end filled up: `Basic PostgreSQL` is none.
         rf"(?i:(?<={_B}basic\s))\s*(?={_B64}*[a-z][A-Z0-9])(?:{_B64}{{4}}){{2,}}(?:{_B64}{{2}}==|{_B64}{{3}}=)?(?![\w=+/-]|\.\w)",
         r"(?<=://)[^\s/?#:@]*:[^\s/?#]+(?=@)",  # name and password in an address
-        rf"{_CALLED}{_IS}[^\s&'\"*]{{4,}}",  # in a query, a form, a document or a `repr`
+        rf"{_CALLED}{_IS}{_ABSENT}[^\s&'\"*]{{4,}}",  # in a query, a form, a document or a `repr`
     )
 )
 PERHAPS: Final = "|".join(

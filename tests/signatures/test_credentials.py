@@ -23,6 +23,8 @@ CREDENTIALS = [
     "https://store.example/a?access_token=opensesame",
     "client_secret=opensesame",
     'it answered {"password": "opensesame"}',
+    "password=none-of-your-business, and token=NonePizza1",
+    "Bearer COVID-19aB3dE, and the longer Bearer ab-12-cd-34-ef-56-gh",
     "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmVk",
 ]
 SENTENCES = [
@@ -32,6 +34,9 @@ SENTENCES = [
     "Bearer deceased.",
     "basic PostgreSQL, and basic OpenStack and JavaScript",
     "basic ICD-10-GM codes, and basic HbA1c and SpO2measurements, are all there is",
+    "the bearer COVID-19, or bearer SARS-CoV-2; bearer 2026-11-27.",
+    'it answered 401 with `WWW-Authenticate: Bearer resource_metadata="https://store.example/a"`',
+    "password=none, token=expired; secret=REVOKED&x=1, {'password': 'required'}, and authorization=pending",
     "no token, no password: none is needed; the secret is out, and authorization: pending",
     "see https://store.example/a@b?x=1, and write to did:web:h.example#1",
     "该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a",
