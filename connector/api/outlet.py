@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
 from aiohttp import web
 
-from connector.api.connections import Connection
+from connector import telemetry
+from connector.api.connections import Connection, cut
 from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 from connector.values import Value
@@ -19,17 +21,18 @@ from connector.values import Value
 FAST_PIECE_BYTES = 4 * FILE_PIECE_BYTES  # for a reader that took the last piece within FAST_SECONDS: a quarter of the turns of the loop
 FAST_SECONDS = 0.25
 PROBES = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))  # tcp(7): gone after a minute without an answer
+SILENT_SECONDS, UNANSWERED = 60.0, 3  # and so is who has something on its way; one probe of a full window may stay without an answer
+LOOK_SECONDS = 5.0
+INFO = struct.Struct("=2xBB52xI")  # of `struct tcp_info`: retransmissions and probes without an answer, milliseconds since one came
 
 
 @contextmanager
 def attended(request: web.BaseRequest, leave: Callable[[], None]) -> Iterator[None]:
     """Around an answer that waits for what may never come: `leave` is called once its client is gone, which no write would find out.
-    Where nothing says so, as a network that is cut does not, the kernel asks, or repeats what was on its way, for a quarter of an hour
-    (tcp(7), `tcp_retries2`)."""
+    Where nothing says so, as a network that is cut does not, the kernel asks; while something is on its way it only repeats that, for a
+    quarter of an hour (tcp(7), `tcp_retries2`), so that is looked at here."""
     connection, transport = request.protocol, request.transport
-    if transport is not None and (sock := transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
-        for option, value in PROBES:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    watch = _Watch(transport)
     if isinstance(connection, Connection):
         connection.leave = leave
     try:
@@ -37,8 +40,50 @@ def attended(request: web.BaseRequest, leave: Callable[[], None]) -> Iterator[No
             leave()
         yield
     finally:
+        watch.end()
         if isinstance(connection, Connection):
             connection.leave = None
+
+
+class _Watch:
+    """Cuts a connection whose peer answers nothing any more. Who only pauses is not cut: its kernel answers for it."""
+
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self._transport = transport
+        self._timer: asyncio.TimerHandle | None = None
+        if (sock := self._socket) is not None:
+            for option, value in PROBES:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            self._again()
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        return sock if sock is not None and sock.fileno() >= 0 else None
+
+    def _look(self) -> None:
+        if (sock := self._socket) is None:
+            return
+        if is_silent(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO.size)):
+            telemetry.log.info("connection cut", reason=f"nothing was answered for {SILENT_SECONDS:g} s, as where a network is cut")
+            cut(self._transport)
+        else:
+            self._again()
+
+    def _again(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def is_silent(info: bytes) -> bool:
+    """Whether a peer whose connection is as the kernel tells (`struct tcp_info`) is taken for gone. A window that is full is probed less
+    and less often, every two minutes in the end, so neither the time alone says it, nor one probe."""
+    repeated, probed, silent_ms = cast(tuple[int, int, int], INFO.unpack(info))
+    return repeated + probed >= UNANSWERED and silent_ms >= SILENT_SECONDS * 1000
 
 
 class HttpOutlet:

@@ -1,8 +1,10 @@
 """The way out of the data listener: what the kernel sends is what the file holds, to the byte, or the connection says otherwise."""
 
 import asyncio
+import ctypes
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from connector.api.outlet import PROBES, HttpOutlet, attended
+from connector.api import outlet
+from connector.api.outlet import INFO, PROBES, HttpOutlet, attended, is_silent
 from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 from tests.dataplane.rig import serving, some_bytes
 
+SO_ATTACH_FILTER = 26  # socket(7)
 CONTENT = some_bytes(300_000)
 
 
@@ -64,6 +68,61 @@ async def test_who_waits_for_what_may_never_come_hears_that_his_client_is_gone_a
         await gone.wait()
         await over.wait()
     assert told == [], "also who has left before"
+
+
+@pytest.mark.parametrize(
+    ("repeated", "probed", "silent_ms", "silent"),
+    [
+        (8, 0, 60_000, True),  # a network that was cut while something was on its way
+        (0, 3, 60_000, True),  # and while the reader had paused, with a full window
+        (9, 0, 59_999, False),  # not for long enough
+        (0, 0, 600_000, False),  # nothing was asked: the probes for who says nothing are the kernel's
+        (0, 1, 119_000, False),  # a window that is full is probed every two minutes in the end, and one answer may be lost
+    ],
+)
+def test_who_answers_nothing_for_a_minute_is_gone_and_who_pauses_is_not(repeated: int, probed: int, silent_ms: int, silent: bool):
+    assert is_silent(INFO.pack(repeated, probed, silent_ms)) is silent
+
+
+@pytest.mark.asyncio
+async def test_a_reader_behind_a_network_that_was_cut_is_gone_though_more_was_sent_and_one_that_pauses_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name, value in (("LOOK_SECONDS", 0.02), ("SILENT_SECONDS", 0.15), ("UNANSWERED", 1)):
+        monkeypatch.setattr(f"connector.api.outlet.{name}", value)
+    begun, looked, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    look = outlet._Watch._look
+
+    def looking(watch: outlet._Watch) -> None:
+        look(watch)
+        looked.set()
+
+    monkeypatch.setattr(outlet._Watch, "_look", looking)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with attended(request, gone.set):
+            begun.set()
+            while not gone.is_set():  # a source that trickles
+                await response.write(b".")
+                looked.clear()
+                await looked.wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    async with asyncio.timeout(10), serving(app) as port:
+        with socket.create_connection(("127.0.0.1", port)) as reader:
+            reader.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await begun.wait()
+            for _ in range(20):  # looks at one who reads nothing: longer than a silence may be
+                looked.clear()
+                await looked.wait()
+            assert not gone.is_set()
+            drop = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF: `ret 0`, no packet comes in any more
+            reader.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
+            await gone.wait()
 
 
 @pytest.mark.asyncio
