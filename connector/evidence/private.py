@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
 
+from connector.errors import Unauthenticated
 from connector.evidence.case import Case, Ledgers
 from connector.evidence.members import OBJECTS, Member
 from connector.evidence.secrecy import RECEIVED, own_secrets, secrets_in
+from connector.signatures.jws import claims_of
 
 TERMS: Final = {"agreement": "/document", "negotiation": "/terms", "decision": "/document/"}  # what both have agreed on, or talked about
 OURS: Final = "/document/facts/"  # in a decision, what its maker knew
+CITED: Final = "own"  # in the answer to a closing, a closing that is looked at where it stands
+SHOWN: Final = "peer"  # in a statement, the other side's checkpoint
 REQUESTED: Final = ("declared", "declared and claims", "claims")  # the sources of that which are the words of who requests, the consumer
 
 
 def check(case: Case, found: Ledgers) -> None:
-    """Look at every text of every member but what is signed, the kinds of which are known, each with nothing but its own claims. What a
-    peer gave may look like anything, and so may terms, which it has written or accepted: it accuses the peer, which could spoil a file
-    else."""
+    """Look at every text of every member, and of what is signed at every claim. What a peer gave may look like anything, and so may terms,
+    which it has written or accepted: it accuses the peer, which could spoil a file else."""
     theirs = _words(case, found)
     for kind, members in case.members.items():
         for member in members:
@@ -28,6 +32,8 @@ def check(case: Case, found: Ledgers) -> None:
                     _say(case, member, pointer, code, theirs=_is_theirs(case, theirs, member, pointer))
             if kind == "entry":
                 _entry(case, member, parsed["body"], parsed["detail"])
+            elif kind in OBJECTS:
+                _object(case, member, theirs)
 
 
 def _entry(case: Case, member: Member, body: Any, detail: Any) -> None:
@@ -39,13 +45,36 @@ def _entry(case: Case, member: Member, body: Any, detail: Any) -> None:
         _say(case, member, f"/detail{pointer}", code, theirs=(pointer, code) not in own)
 
 
+def _object(case: Case, member: Member, theirs: set[object]) -> None:
+    """What a party has said in what it has signed: of that it chooses snapshots, ids, origins and addresses itself. The names of claims are
+    known, or the object is refused."""
+    try:
+        claims = claims_of(str(member.value["jws"]))
+    except (Unauthenticated, UnicodeEncodeError):
+        return  # as that it is found where it is read
+    issuer = claims.get("iss")
+    for name, value in claims.items():
+        by_peer = (issuer == case.counterparty) is not (name == SHOWN)
+        for text in _texts(value) if name != CITED else ():
+            for _, code in secrets_in(text):
+                _say(case, member, "/jws", code, theirs=by_peer or text in theirs)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
 def _words(case: Case, found: Ledgers) -> set[object]:
-    """The texts that the counterparty has chosen and the exporter goes by: its pids, the reasons for which it has stopped a transfer, and
+    """The texts that the counterparty has chosen and the exporter goes by: its id, its pids, the reasons for which it has stopped a transfer, and
     what a provider names."""
     agreed, pid = case.agreement.value, "consumerPid" if case.exporter == case.provider else "providerPid"
     named = {agreed["id"], agreed["dataset"]} if case.exporter == case.consumer else set()
     pids = {member.value[pid] for member in (*case.of("negotiation"), *case.of("transfer"))}
-    return named | pids | {fact.code for facts in found.facts.values() for fact in facts if fact.what == RECEIVED}
+    return named | pids | {case.counterparty} | {fact.code for facts in found.facts.values() for fact in facts if fact.what == RECEIVED}
 
 
 def _is_theirs(case: Case, theirs: set[object], member: Member, pointer: str) -> bool:

@@ -15,8 +15,9 @@ from connector.values import Value, field
 
 
 class FlowTold(Value):
-    """One manifest: the transfer (the provider's pid), the dataset, when it was promised, how far both have signed, and the digests of
-    all that was signed, by what it is (`manifest`, `receipt 1`, `ack 1`, ...), with who has `signed` it, and when (POSIX seconds)."""
+    """One manifest: the transfer (the provider's pid), the dataset, of which `snapshot` and by the content log of which `origin`, as the
+    provider calls them, when it was promised, how far both have signed, and the digests of all that was signed, by what it is (`manifest`,
+    `receipt 1`, `ack 1`, ...), with who has `signed` it, and when (POSIX seconds)."""
 
     transfer: str
     dataset: str
@@ -29,11 +30,15 @@ class FlowTold(Value):
     counts: Counts
     objects: Mapping[str, str]
     signed: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    snapshot: str = ""
+    origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "transfer": self.transfer,
             "dataset": self.dataset,
+            "snapshot": self.snapshot,
+            "origin": self.origin,
             "promised": rfc3339(self.promised),
             "receipts": self.receipts,
             "acknowledged": self.acknowledged,

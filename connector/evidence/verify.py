@@ -256,4 +256,6 @@ def _flow(flow: Flow) -> FlowTold:
         counts=flow.counts,
         objects={name: write_bytes(each.digest) for name, each in found.items()},
         signed={name: (each.value.issuer, each.value.issued) for name, each in found.items()},
+        snapshot=manifest.snapshot,
+        origin=manifest.log.origin,
     )

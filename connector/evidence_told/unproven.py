@@ -71,6 +71,11 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
     word = "nobody has signed that they are"
     if attested is not None:
         word = f"it has signed at {rfc3339(attested)} that they are, which is its word"
+    if signed.objects:
+        found.append(
+            "what each side has chosen in what it has signed: snapshots and origins of content logs, ids of receipts, statements and"
+            " closings, and when each was signed are its signer's word, which stands as it was signed"
+        )
     found.append(_left_out(case, logs, word))
     found.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     found.append("that the data are true, and that both parties did not agree to say something else than what happened")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from connector.dsp.messages import Move
 from connector.evidence.verify import verify
 from connector.odrl.vocabulary import ODRL
+from tests.evidence.forgeries import other
 from tests.evidence.rig import DOCUMENT, SOUND, Story, fact
 from tests.evidence.rig import TRANSFER as PID
 
@@ -107,3 +108,23 @@ def test_a_purpose_that_looks_like_a_secret_spoils_no_evidence_of_whom_it_was_de
     draft.one("decision")["document"]["facts"] = {purpose: {"value": ["https://user:opensesame@consumer.example/"], "source": source}}
     found = [each for each in verify(draft.data).findings if each.code == "secret-token"]
     assert [each.accuses for each in found] == [accuses]
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "accuses"),
+    [
+        ("manifest", "snapshot", False),
+        ("manifest", "receipts", False),
+        ("statement", "id", False),
+        ("receipt 2", "id", True),
+        ("manifest", "consumer_pid", True),
+    ],
+)
+def test_a_secret_in_what_a_party_has_signed_is_found_and_is_its_own(name: str, claim: str, accuses: bool):
+    told = "https://store.example/a?access_token=opensesame" if claim == "receipts" else TOKEN
+    draft = Story({name: other(**{claim: told})}).draft()
+    if claim == "consumer_pid":
+        draft.one("transfer")["consumerPid"] = told
+    found = {(each.code, each.accuses) for each in verify(draft.data).findings if each.pointer != "/consumerPid"}
+    assert ("secret-token", accuses) in found, found
+    assert ("secret-token", not accuses) not in found

@@ -40,6 +40,8 @@ def test_a_report_is_plain_json():
     assert said["identities"] == "of the file"
     assert said["agreement"]["counts"]["bytes"] == 196_613
     assert said["agreement"]["flows"][0]["objects"].keys() == {"manifest", "receipt 1", "ack 1", "receipt 2", "ack 2"}
+    flow = said["agreement"]["flows"][0]
+    assert (flow["snapshot"], flow["origin"]) == ("s1", "hospital.example/log/s1"), "as its provider calls them"
     assert said["verdict"][0].startswith("The file is sound")
     broken = json.loads(json.dumps(verify(b"x").to_json()))
     assert (broken["sound"], broken["agreement"], broken["findings"][0]["code"]) == (False, None, "bytes-altered")

@@ -15,6 +15,7 @@ def test_what_a_file_does_not_prove_is_said():
     assert "2 of the 13 entries were not written later" in told
     assert "names, roles and addresses of participants, by which ids the other side knows what runs, when the file was exported" in told
     assert f"the ledger of {CONSUMER}" in told
+    assert "snapshots and origins of content logs, ids of receipts, statements and closings, and when each was signed" in told
     assert "when the agreement is to end, by which numbers its events go, whether its account has the last ack, and" in told
 
 
