@@ -46,8 +46,8 @@ def _entry(case: Case, member: Member, body: Any, detail: Any) -> None:
 
 
 def _object(case: Case, member: Member, theirs: set[object]) -> None:
-    """What a party has said in what it has signed: of that it chooses snapshots, ids, origins and addresses itself. The names of claims are
-    known, or the object is refused."""
+    """What a party has said in what it has signed: snapshots, ids, origins and addresses it chooses itself. The names of claims are known,
+    or the object is refused."""
     try:
         claims = claims_of(str(member.value["jws"]))
     except (Unauthenticated, UnicodeEncodeError):
@@ -69,8 +69,8 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _words(case: Case, found: Ledgers) -> set[object]:
-    """The texts that the counterparty has chosen and the exporter goes by: its id, its pids, the reasons for which it has stopped a transfer, and
-    what a provider names."""
+    """The texts that the counterparty has chosen and the exporter goes by: its id, its pids, the reasons for which it has stopped a
+    transfer, and what a provider names."""
     agreed, pid = case.agreement.value, "consumerPid" if case.exporter == case.provider else "providerPid"
     named = {agreed["id"], agreed["dataset"]} if case.exporter == case.consumer else set()
     pids = {member.value[pid] for member in (*case.of("negotiation"), *case.of("transfer"))}

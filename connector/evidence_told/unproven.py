@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from connector.evidence.case import AHEAD_SECONDS, Case, Ledgers, Trust
 from connector.evidence.flows import Flow, Flows
@@ -11,6 +12,10 @@ from connector.evidence_bills import invoices, timed
 from connector.metering.closing import instant_of
 from connector.metering.counts import NOTHING
 
+CHOSEN: Final = (
+    "what each side has chosen in what it has signed: snapshots and origins of content logs, ids of receipts, statements and closings, and"
+    " when each was signed are its signer's word, which stands as it was signed"
+)
 LINES_MAX, LINE_CHARACTERS_MAX = 5, 80  # of extension lines that nobody knows
 
 
@@ -26,19 +31,9 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
         found.append("that the consumer got anything: it has signed no receipt")
     if any(flow.last is not flow.acked for flow in signed.flows.values()):
         found.append("that the provider has got the last receipt: it has no ack")
-    for flow in signed.flows.values():
-        if flow.last is not None and flow.last.value.state != "complete":
-            until, pid = _closed(case, signed, flow), flow.manifest.value.provider_pid
-            text = f"that receipt {flow.last.value.sequence} of transfer {pid} is the last: whoever exports may leave out those that follow"
-            more = f"no statement of {case.counterparty} in the file names it as the last"
-            if until is not None:
-                more = f"{case.counterparty} has signed that it was the last before {rfc3339(until)}, and nothing of later"
-            found.append(f"{text}, {more}, and the other side's export shows")
-        if flow.lost:
-            found.append(
-                f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
-                f" a later one, which says all that they said{'' if flow.acked is flow.last else ', and which nobody has answered yet'}"
-            )
+    found.extend(_last(case, signed))
+    if signed.objects:
+        found.append(CHOSEN)
     if any(flow.manifest.value.unit != "none" for flow in signed.flows.values()):
         found.append("the number of records by the data themselves: both have signed for it, and the data are not in the file")
     if any(flow.manifest.value.log.root is None for flow in signed.flows.values()):
@@ -71,15 +66,27 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
     word = "nobody has signed that they are"
     if attested is not None:
         word = f"it has signed at {rfc3339(attested)} that they are, which is its word"
-    if signed.objects:
-        found.append(
-            "what each side has chosen in what it has signed: snapshots and origins of content logs, ids of receipts, statements and"
-            " closings, and when each was signed are its signer's word, which stands as it was signed"
-        )
     found.append(_left_out(case, logs, word))
     found.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     found.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return found
+
+
+def _last(case: Case, signed: Flows) -> Iterator[str]:
+    """What is not proven of where the receipts end, and of those that are missing."""
+    for flow in signed.flows.values():
+        if flow.last is not None and flow.last.value.state != "complete":
+            until, pid = _closed(case, signed, flow), flow.manifest.value.provider_pid
+            text = f"that receipt {flow.last.value.sequence} of transfer {pid} is the last: whoever exports may leave out those that follow"
+            more = f"no statement of {case.counterparty} in the file names it as the last"
+            if until is not None:
+                more = f"{case.counterparty} has signed that it was the last before {rfc3339(until)}, and nothing of later"
+            yield f"{text}, {more}, and the other side's export shows"
+        if flow.lost:
+            yield (
+                f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
+                f" a later one, which says all that they said{'' if flow.acked is flow.last else ', and which nobody has answered yet'}"
+            )
 
 
 def _left_out(case: Case, logs: Ledgers, word: str) -> str:
