@@ -16,10 +16,10 @@ import orjson
 from aiohttp import hdrs, web
 
 from connector.api.middleware import Limits, Whole, read_body
-from connector.control.catalog import Catalog, filter_text, read_filter_text, read_filters
+from connector.control.catalog import Catalog
 from connector.control.outbox import Outbox
 from connector.control.receive import Receiver
-from connector.dsp import wire
+from connector.dsp import filters, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move
 from connector.dsp.schemas import Schemas
@@ -145,18 +145,23 @@ class DspApi:
     async def _page(self, request: web.Request) -> web.Response:
         """DSP 2025-1, catalog request; the links of a page may be followed by GET and POST alike."""
         caller = await self.caller(request)
-        filters: tuple[Mapping[str, Any], ...] = ()
+        asked = filters.Asked()
         if request.method == "POST":
             document = await self._document(request, "CatalogRequestMessage", caller)
-            filters = read_filters(document.get("filter"))
-        if not filters and (text := request.query.get("filter")):  # a link of ours has it, also for who posts to it without a filter
-            filters = read_filter_text(text)
+            asked = filters.read(document.get("filter"))
+        if not asked.conditions and (text := request.query.get("filter")):  # a link of ours has it, also for who posts to it without one
+            linked = filters.read_text(text)
+            asked = filters.Asked(linked.conditions, asked.offset or linked.offset, asked.limit or linked.limit)
         after, before = request.query.get("after"), request.query.get("before")
-        if after is not None and before is not None:
-            raise InvalidRequest("a page lies after one dataset or before one, not both")
-        page = await self._catalog.page(caller, after=after, before=before, limit=self.page_datasets, filters=filters)
+        if sum((after is not None, before is not None, asked.offset > 0)) > 1:
+            raise InvalidRequest("a page lies after one dataset, before one or behind so many, not more than one of these")
+        limit = asked.limit or self.page_datasets
+        if asked.offset or (asked.limit and after is None and before is None):
+            page = await self._catalog.counted(caller, offset=asked.offset, limit=limit, filters=asked.conditions)
+        else:
+            page = await self._catalog.page(caller, after=after, before=before, limit=limit, filters=asked.conditions)
         response = web.Response(body=page.body, content_type="application/json")
-        more = f"&filter={filter_text(filters)}" if filters else ""
+        more = f"&filter={filters.text(asked.conditions)}" if asked.conditions else ""
         links = [(page.next, "after", "next"), (page.previous, "before", "previous")]
         for cursor, name, relation in links:
             if cursor is not None:

@@ -29,12 +29,14 @@ from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp import answers, dcat, wire
 from connector.dsp.exchange import Process
+from connector.dsp.filters import matches, text
 from connector.dsp.messages import CONTEXT, PATH_CHARACTERS, Kind
 from connector.dsp.schemas import Schemas
 from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused, WireError
 from connector.origins import origin
 from connector.ports import Caller, Clock, Expander, Identity, Participant, Peer, Reply
 from connector.records import Dataset, Listed
+from connector.remembered import Remembered
 from connector.values import Value
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
@@ -42,12 +44,8 @@ CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 4
 PAGE_BYTES_MAX, PAGE_VALUES_MAX = 2 * 1024 * 1024, 100_000  # on a page of ours, if it has more than one dataset: below what a peer may take
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
-FILTER = (
-    "a filter is a list of objects with `property` (such as `@id`, `dct:title`, `dcat:keyword`), `operator` (`eq` or `contains`) and "
-    "`value`, all strings"
-)
-FILTERS_MAX = 10  # each is held against up to ROWS_READ_MAX datasets, while everybody else waits
-FILTER_CHARACTERS_MAX = 2_048  # of all of them in an address: that is where the links of a page have them, beside a cursor
+ROWS_COUNTED = 200  # in one go, by who counts
+COUNTED_SECONDS, COUNTED_MAX, COUNTED_BYTES_MAX = 300, 1_000, 2 * 1024 * 1024  # how long a place is kept that was counted to, and how many
 SEALED_BYTES = 256  # what is sealed is filled up to a multiple, so that its length says nothing of an id
 
 # RFC 8288, 3: targets in angle brackets, each with its parameters; a quoted value may hold commas and semicolons.
@@ -61,6 +59,8 @@ class CatalogPage(Value):
     body: bytes
     next: str | None
     previous: str | None
+    last: str | None = None  # the cursor of where it ends
+    count: int = 0  # of datasets
 
 
 class Judged(Value):
@@ -86,6 +86,7 @@ class Catalog:
         self.nested = tuple(nested)
         self._places = _Places()
         self._judged: OrderedDict[tuple[str, int, tuple[str, bytes]], Judged] = OrderedDict()
+        self._counted: Remembered[tuple[tuple[str, bytes], str, int], tuple[str, float]] = Remembered(COUNTED_MAX, COUNTED_BYTES_MAX)
 
     async def page(
         self, caller: Caller, *, after: str | None, before: str | None, limit: int, filters: Sequence[Mapping[str, Any]] = ()
@@ -105,7 +106,7 @@ class Catalog:
             rows = await self._store.listed_datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
             for dataset in reversed(rows.items) if backwards else rows.items:
                 document = await self._view(dataset, caller, seen_by, now)
-                if document is not None and _matches(document, filters):
+                if document is not None and matches(document, filters):
                     size_bytes, values = size_bytes + len(document), values + _values_at_most(document)
                     if len(shown) == limit or (shown and (size_bytes > PAGE_BYTES_MAX or values > PAGE_VALUES_MAX)):
                         edge = shown[-1][0]  # this one begins the next page
@@ -127,7 +128,42 @@ class Catalog:
             previous, following = shown[0][0] if shown and after is not None else _behind(after), edge
         nested = list(self.nested) if previous is None and (backwards or after is None) else []
         body = dcat.catalog(self._id, self._own, self._service, [document for _, document in shown], nested)
-        return CatalogPage(body, following, previous)
+        return CatalogPage(body, following, previous, edge or (shown[-1][0] if shown else None), len(shown))
+
+    async def counted(self, caller: Caller, *, offset: int, limit: int, filters: Sequence[Mapping[str, Any]] = ()) -> CatalogPage:
+        """The page that begins behind the first `offset` datasets that the caller may see, for who counts instead of following links, as
+        EDC does.
+
+        Where a page ended that was asked for so is remembered for COUNTED_SECONDS: who counts on pays for a page, not for all before it,
+        and meets all that stays meanwhile once. Raises InvalidRequest for a place further than ROWS_READ_MAX rows from the begin.
+        """
+        seen_by, now, asked = _seen_by(caller), self._clock.now(), text(filters)
+        place, since = self._counted.get((seen_by, asked, offset)) or (None, now)
+        if place is None or not since <= now < since + COUNTED_SECONDS:
+            place = await self._behind_first(offset, caller, filters)
+        page = await self.page(caller, after=place, before=None, limit=limit, filters=filters)
+        if page.last is not None and page.count:
+            self._counted.put((seen_by, asked, offset + page.count), (page.last, now), 4 * (len(page.last) + len(asked) + len(seen_by[0])))
+        return page
+
+    async def _behind_first(self, offset: int, caller: Caller, filters: Sequence[Mapping[str, Any]]) -> str | None:
+        """The cursor behind so many datasets that the caller may see, or behind all if there are fewer; None before the first."""
+        seen_by, now = _seen_by(caller), self._clock.now()
+        at = seen = None
+        read, more = 0, True
+        while offset > 0 and more:
+            if read >= ROWS_READ_MAX:
+                raise InvalidRequest("to begin at this `offset` would take too long; ask from 0 on, or follow the links of a page")
+            rows = await self._store.listed_datasets(after=at, before=None, limit=ROWS_COUNTED)
+            for dataset in rows.items:
+                document = await self._view(dataset, caller, seen_by, now)
+                if document is not None and matches(document, filters):
+                    seen, offset = dataset.id, offset - 1
+                    if not offset:
+                        break
+                at = dataset.id
+            read, more = read + len(rows.items), bool(rows.next)
+        return seen
 
     async def dataset(self, caller: Caller, id: str) -> bytes:
         """The root form of one dataset. Raises NotFound if it does not stand in the caller's catalog."""
@@ -202,53 +238,6 @@ class _Places:
             return self._box.decrypt(urlsafe_b64decode(sealed)).rstrip(b"\0").decode()
         except (CryptoError, ValueError):
             return seen
-
-
-def read_filters(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Check the `filter` of a catalog request: a list of {property, operator eq or contains, value}, all of which must hold.
-
-    DSP 2025-1 leaves filters to implementations and asks for 400 where one is not supported: raises InvalidRequest that
-    says what is, also for more or longer ones than a link could carry on. Absent and empty mean no filter.
-    """
-    filters = tuple(value) if isinstance(value, list) else (value,) if value is not None else ()
-    for one in filters:
-        known = isinstance(one, Mapping) and set(one) == {"property", "operator", "value"}
-        if not known or one["operator"] not in ("eq", "contains") or not all(isinstance(v, str) for v in one.values()):
-            raise InvalidRequest(f"this filter is not supported; {FILTER}")
-    if len(filters) > FILTERS_MAX or len(filter_text(filters)) > FILTER_CHARACTERS_MAX:
-        raise InvalidRequest(f"this filter is too long: {FILTERS_MAX} objects at most, of {FILTER_CHARACTERS_MAX} characters in an address")
-    return filters
-
-
-def filter_text(filters: Sequence[Mapping[str, Any]]) -> str:
-    """Filters as they stand in an address."""
-    return quote(orjson.dumps(filters), safe="")
-
-
-def read_filter_text(text: str) -> tuple[Mapping[str, Any], ...]:
-    """The same of a filter that stands as JSON in an address, where the links of our pages put it."""
-    try:
-        return read_filters(wire.load(text.encode()))
-    except WireError as error:
-        raise InvalidRequest(
-            f"the `filter` of the address is not JSON (UTF-8, finite numbers, each name once, not too deep); {FILTER}"
-        ) from error
-
-
-def _matches(document: bytes, filters: Sequence[Mapping[str, Any]]) -> bool:
-    if not filters:
-        return True
-    parsed = orjson.loads(document)
-    return all(_holds(parsed.get(f["property"]), f["operator"], f["value"]) for f in filters)
-
-
-def _holds(value: Any, operator: str, wanted: str) -> bool:
-    values = [
-        str(v.get("@value") or v.get("@id")) if isinstance(v, Mapping) else str(v) for v in (value if isinstance(value, list) else [value])
-    ]
-    if value is None:
-        return False
-    return wanted in values if operator == "eq" else any(wanted.casefold() in v.casefold() for v in values)
 
 
 class PeerCatalogs:

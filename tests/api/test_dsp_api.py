@@ -15,10 +15,11 @@ import pytest
 from connector.adapters import keys, registry
 from connector.api.dsp_api import ROUTES, version_document
 from connector.app import Automatic
-from connector.control.catalog import FILTER_CHARACTERS_MAX, filter_text
 from connector.control.publish import ID_IN_ADDRESS_MAX
 from connector.dsp import exchange
 from connector.dsp.exchange import INITIAL, TABLES, Process
+from connector.dsp.filters import FILTER_CHARACTERS_MAX
+from connector.dsp.filters import text as filter_text
 from connector.dsp.messages import OTHER, PATHS, Kind, Move, Role, path_of
 from connector.records import Agreement
 from connector.signatures.jws import sign
@@ -166,6 +167,29 @@ async def test_absent_and_empty_filters_are_alike(desk: Desk):
     bodies = [CATALOG_REQUEST, CATALOG_REQUEST | {"filter": []}]
     one, other = [(await desk.peer.send(desk.us, "POST", "/catalog/request", body)).body for body in bodies]
     assert one == other
+
+
+async def test_edc_gets_the_catalog_with_the_query_that_it_always_sends_and_counts_on_in_it(desk: Desk):
+    """What EDC 0.14 sends to a connector of this version, whatever its user asks for: two contexts, and a `QuerySpec`."""
+    ids = [f"urn:test:edc:{n}" for n in range(4)]
+    for id in ids:
+        await desk.us.publish(id, keywords=["edc"])
+    contexts = {"@context": [*corpus.CONTEXT, "https://w3id.org/edc/dspace/v0.0.1"]}
+    criterion = {"@type": "Criterion", "operandLeft": "http://www.w3.org/ns/dcat#keyword", "operator": "=", "operandRight": "edc"}
+
+    async def counted(**query: Any) -> Answer:
+        query = {"@type": "QuerySpec", "limit": 50, "offset": 0, "sortOrder": "ASC", "filterExpression": []} | query
+        return await desk.peer.send(desk.us, "POST", "/catalog/request", CATALOG_REQUEST | contexts | {"filter": [query]})
+
+    everything = await counted()
+    assert everything.status == 200
+    assert set(ids) <= {d["@id"] for d in valid("Catalog", everything.json)["dataset"]}
+    found = [await counted(limit=3, offset=offset, filterExpression=[criterion]) for offset in (0, 3, 4)]
+    assert [[d["@id"] for d in valid("Catalog", each.json).get("dataset", [])] for each in found] == [ids[:3], ids[3:], []]
+    refused = await counted(filterExpression=[criterion | {"operator": "like"}])
+    assert (refused.status, valid("CatalogError", refused.json)["@type"]) == (400, "CatalogError")
+    both = await desk.peer.send(desk.us, "POST", "/catalog/request?after=urn:x", CATALOG_REQUEST | {"filter": [{"offset": 1}]})
+    assert (both.status, valid("CatalogError", both.json)["@type"]) == (400, "CatalogError")
 
 
 async def test_a_dataset_is_found_by_any_id_and_a_hidden_one_looks_like_none(desk: Desk):

@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connector.adapters.memory import MemoryStore
-from connector.control.catalog import CATALOG_BYTES_MAX, CATALOG_NODES_MAX, ROWS_READ_MAX, Catalog, CatalogPage, next_link, read_filters
+from connector.control.catalog import CATALOG_BYTES_MAX, CATALOG_NODES_MAX, ROWS_READ_MAX, Catalog, CatalogPage, next_link
 from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp import wire
 from connector.dsp.answers import MENDED
 from connector.dsp.messages import CONTEXT
-from connector.errors import InvalidRequest, NotFound, PeerFailed
+from connector.errors import NotFound, PeerFailed
 from connector.ports import Caller, Participant
 from connector.records import Changes, Dataset, Listed, Page
 from connector.settings.fields import CatalogSettings, LimitsSettings
@@ -316,32 +316,6 @@ async def test_what_cannot_be_understood_is_shown_to_nobody():
     strange = {"@type": "Offer", "permission": [{"action": "use", "constraint": [{"leftOperand": "urn:x", "operator": "eq"}]}]}
     await put(store, "urn:d:a", strange)
     assert ids_of(await catalog(store).page(caller(), after=None, before=None, limit=5)) == []
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        [{"property": "@id", "operator": "like", "value": "x"}],
-        [{"property": "@id", "operator": "eq"}],
-        [{"property": "@id", "operator": "eq", "value": 5}],
-        [{"property": "@id", "operator": "eq", "value": "x", "more": "y"}],
-        ["@id eq x"],
-        [[]],
-        {"property": "@id", "operator": "eq", "value": "x", "other": 1},
-        5,
-        0,
-        True,
-        "x",
-    ],
-)
-def test_a_filter_that_is_not_supported_is_refused_with_what_is(value: Any):
-    with pytest.raises(InvalidRequest, match=r"a filter is a list of objects with `property`.*`eq` or `contains`"):
-        read_filters(value)
-
-
-@pytest.mark.parametrize("value", [None, []])
-def test_no_filter_and_an_empty_one_are_the_same(value: Any):
-    assert read_filters(value) == ()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from connector.adapters.memory import MemoryStore
 from connector.control import catalog as module
-from connector.control.catalog import SEALED_BYTES
-from connector.records import Changes
+from connector.control.catalog import COUNTED_SECONDS, SEALED_BYTES
+from connector.errors import InvalidRequest
+from connector.records import Changes, Dataset
+from tests.contracts.identity_contract import SetClock
 from tests.control.test_catalog import HIDDEN, IDS, Walk, caller, catalog, ids_of, put, some_visible
 from tests.pair import OPEN, dataset_record
 
@@ -81,3 +83,43 @@ async def test_the_length_of_a_seal_says_nothing_of_an_id(monkeypatch: pytest.Mo
         lengths.add(len((page.next or "").partition(" ")[2]))
     assert len(lengths) == 1
     assert lengths != {0}
+
+
+@pytest.mark.asyncio
+@settings(max_examples=60, deadline=None)
+@given(published=some_visible, limit=st.integers(1, 4), gone=st.sets(st.sampled_from(IDS)), restart=st.integers(0, 6))
+async def test_who_counts_instead_of_following_links_meets_all_that_stays_once(
+    published: dict[str, bool], limit: int, gone: set[str], restart: int
+):
+    """As EDC does, until there are fewer than it has asked for."""
+    store, met = await filled(published), []
+    ours, pages = catalog(store), 0
+    while len(met) == limit * pages:
+        page = await ours.counted(caller(), offset=len(met), limit=limit)
+        met, pages = met + ids_of(page), pages + 1
+        assert not any(id in said(cursor) for id, visible in published.items() if not visible for cursor in (page.next, page.previous))
+        if pages == 1:
+            for id in gone - set(met):
+                await store.commit(Changes(deletes=((Dataset, id),)))
+        if pages == restart:
+            ours = catalog(store)
+    expected = sorted(id for id, visible in published.items() if visible)
+    assert met == [id for id in expected if id not in gone or id in expected[:limit]]
+
+
+@pytest.mark.asyncio
+async def test_who_begins_to_count_far_away_is_refused_and_who_has_counted_there_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "ROWS_READ_MAX", 4)
+    monkeypatch.setattr(module, "ROWS_COUNTED", 2)
+    store, clock = await filled(dict.fromkeys(IDS, True)), SetClock()
+    ours = catalog(store, clock)
+    for offset in range(0, 13, 3):
+        assert ids_of(await ours.counted(caller(), offset=offset, limit=3)) == IDS[offset : offset + 3]
+    with pytest.raises(InvalidRequest, match="ask from 0 on"):
+        await ours.counted(caller("did:web:other.example"), offset=9, limit=3)
+    with pytest.raises(InvalidRequest, match="ask from 0 on"):
+        await ours.counted(caller(), offset=9, limit=3, filters=({"property": "@id", "operator": "contains", "value": "urn"},))
+    clock.at += COUNTED_SECONDS
+    with pytest.raises(InvalidRequest, match="ask from 0 on"):
+        await ours.counted(caller(), offset=9, limit=3)
+    assert ids_of(await ours.counted(caller(), offset=3, limit=3)) == IDS[3:6], "which is near"
