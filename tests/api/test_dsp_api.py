@@ -2,9 +2,12 @@
 whom. What happens to input that is wrong stands in `test_bad_input`."""
 
 import gzip
+import threading
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
@@ -227,6 +230,26 @@ async def test_answers_are_compressed_for_who_can_read_it(desk: Desk, accept: st
     assert (answer.headers.get("Content-Encoding"), answer.headers["Vary"]) == (encoding, "Accept-Encoding")
     body = gzip.decompress(answer.body) if encoding else answer.body
     assert valid("Dataset", orjson.loads(body))["@id"] == big
+
+
+async def test_a_large_page_is_compressed_while_others_have_their_turn(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """Two megabytes take 40 ms."""
+    digits = "".join(map(str, range(12_000)))
+    await desk.us.publish(
+        "urn:test:large", keywords=["large"], properties={f"dct:{name}": digits for name in ("abstract", "source", "type")}
+    )
+    packers, at = [], threading.get_ident()
+
+    def packer(*said: int) -> Any:
+        packers.append(threading.get_ident())
+        return zlib.compressobj(*said)
+
+    monkeypatch.setattr("connector.api.dsp_api.zlib", SimpleNamespace(compressobj=packer, DEFLATED=zlib.DEFLATED))
+    large = CATALOG_REQUEST | {"filter": [{"property": "dcat:keyword", "operator": "eq", "value": "large"}]}
+    answer = await desk.peer.send(desk.us, "POST", "/catalog/request", large)
+    assert [d["@id"] for d in valid("Catalog", answer.json)["dataset"]] == ["urn:test:large"]
+    assert len(packers) == 1
+    assert at not in packers
 
 
 # ---- negotiations and transfers: the tables, over HTTP
