@@ -104,7 +104,6 @@ class _Reader:
         keywords = {} if raw.keys() <= names.keys() else {key: word for key in raw if key not in names and (word := words.keyword(key))}
         node = self._id(raw, [key for key in keywords if keywords[key] == "@id" and raw[key] is not None], at, words)
         if len(raw) > len(keywords):
-            self.counted.node(at)
             places.setdefault((node, ""), at)
         for key, value in raw.items():
             if key in keywords:
@@ -129,6 +128,8 @@ class _Reader:
             self._add(node, TYPE, self._iri(type_, place, words, vocabulary=True), place)
 
     def _add(self, node: str, predicate: str, found: Value, at: str) -> None:
+        if node not in self.graph.nodes:
+            self.counted.node(self.places.get((node, ""), at))
         if self.graph.add(node, predicate, found):
             self.counted.statement(at)
 

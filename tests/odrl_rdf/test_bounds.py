@@ -57,6 +57,12 @@ BOUNDS: dict[str, tuple[Read, int, str, str]] = {  # how so many are read, how m
         f"/@graph/0/a:p/{STATEMENTS_MAX}",
     ),
     "nodes of JSON": (lambda n: json(node(m, **{"a:p": 1}) for m in range(n)), NODES_MAX, f"{NODES_MAX} nodes", f"/@graph/{NODES_MAX}"),
+    "nodes of JSON that say their type": (
+        lambda n: json(node(m, **{"@type": "a:T"}) for m in range(n)), NODES_MAX, f"{NODES_MAX} nodes", f"/@graph/{NODES_MAX}",
+    ),
+    "nodes of Turtle that say their type": (
+        lambda n: of_turtle(HEAD + "\n".join(f"a:s{m} a a:T ." for m in range(n))), NODES_MAX, f"{NODES_MAX} nodes", f"line {NODES_MAX + 4}",
+    ),
     "names of JSON": (
         lambda n: json(node(m, **{f"a:p{m}": 1}) for m in range(n)), NAMES_MAX, f"more than {NAMES_MAX} names", f"/@graph/{NAMES_MAX}",
     ),
@@ -79,6 +85,12 @@ def test_what_is_at_a_bound_is_read_and_one_more_is_refused_where_it_stands(name
 
 def test_what_is_said_twice_counts_once():
     json([node(0, **{"a:p": [1] * (2 * STATEMENTS_MAX)})])
+
+
+def test_a_node_that_is_described_in_several_places_counts_once():
+    described = [*range(NODES_MAX), *range(NODES_MAX // 2)]
+    json(node(m, **{"a:p": place}) for place, m in enumerate(described))
+    of_turtle(HEAD + "\n".join(f"a:s{m} a:p {place} ." for place, m in enumerate(described)))
 
 
 def test_the_constraints_of_all_policies_of_a_document_count_together():
