@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from connector import telemetry
+from connector.remembered import FIRST_PAUSE_SECONDS, pause_seconds
 
-FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 300.0  # after an error; each further one in a row doubles the pause
 AGAIN_SECONDS = 60.0  # what was refused may hold by now although its files are the same: a certificate begins to be valid
 T = TypeVar("T")
 
@@ -58,11 +58,6 @@ class Lasting:
                 self.fault = f"{self._name} fails, {failures} in a row: {type(error).__name__}; the log has the details"
                 telemetry.log.error(f"{self._name} failed", failures=failures, exc_info=error)
                 await asyncio.sleep(pause_seconds(failures, self._first_pause_seconds))
-
-
-def pause_seconds(failures: int, first_seconds: float = FIRST_PAUSE_SECONDS) -> float:
-    """How long to leave alone what has failed so often in a row."""
-    return float(min(PAUSE_SECONDS_MAX, first_seconds * 2 ** min(failures - 1, 20)))
 
 
 def since_boot() -> float:

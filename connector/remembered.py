@@ -1,6 +1,8 @@
-"""Values that are kept at hand because they may be asked for again: at most so many, and at most so many bytes.
+"""Values that are kept at hand because they may be asked for again: at most so many, and at most so many bytes. And how often something may
+be done, or is tried again.
 
-A count alone is no bound where others choose how large a value is. Sizes are the caller's estimate, on the safe side.
+A count alone is no bound where others choose how large a value is. Sizes are the caller's estimate, on the safe side. Pure: chance and time
+are values.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 300.0  # after a failure, unless somebody says otherwise
+DOUBLINGS_MAX = 64  # of a pause: any that begins has come to what is longest by then
 SHARE = 32  # a value of more than this part of all bytes is not kept: it would push out too many others
 
 
@@ -75,3 +79,21 @@ class Paces(Generic[K]):
         if len(self._left) > self._count_max:
             self._left.popitem(last=False)
         return allowed
+
+
+def pause_seconds(
+    failures: int,
+    first_seconds: float = FIRST_PAUSE_SECONDS,
+    longest_seconds: float = PAUSE_SECONDS_MAX,
+    *,
+    chance: float = 0.0,
+    spread: float = 0.5,
+) -> float:
+    """How long to leave alone what has failed so often in a row (`failures`, at least 1): `first_seconds`, twice as long after each further
+    failure, and never more than `longest_seconds`.
+
+    Many who lost the same peer at once would come back at once. So where others fail beside us, `chance` (0 to 1, drawn anew for each
+    pause) takes off what it is of the share `spread` (0 to 1) of it.
+    """
+    pause = min(longest_seconds, first_seconds * 2.0 ** min(failures - 1, DOUBLINGS_MAX))
+    return pause * (1.0 - spread * chance)

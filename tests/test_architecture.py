@@ -37,14 +37,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vocabulary": {"errors"} | PURE,
     "telemetry": {"errors", "signatures.credentials"},
     "lanes": {"merkle", "metering", "telemetry"},
-    "lasting": {"telemetry"},
+    "lasting": {"remembered", "telemetry"},
     "control": {"dataplane.edr"} | INWARD,  # a transfer that starts hands out an access token
     "dataplane": INWARD,
     "ledger": INWARD,
     "intake": {"dataplane.edr", "dataplane.ranges"} | INWARD,  # the consumer's half reads addresses and ranges as the provider writes them
     "adapters": INWARD,
     "api": {"control", "dataplane", "ledger"} | INWARD,
-    "client": {"errors"},
+    "client": {"errors", "remembered"},
     # `app` only to start a connector; it is asked over HTTP like any other. `init` makes its keys and its self-description.
     # Evidence is verified offline, its prices by the profiles that come with the connector.
     "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "evidence", "settings", "vocabulary"},

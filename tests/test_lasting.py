@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from connector import lasting, telemetry
-from connector.lasting import PAUSE_SECONDS_MAX, Lasting, OfFiles, pause_seconds
+from connector.lasting import Lasting, OfFiles
 from tests.pair import WAIT_SECONDS
 
 
@@ -87,13 +87,6 @@ async def test_it_ends_when_it_is_closed_also_between_two_attempts():
         await work.loop.close()
     assert work.turns == 1, "it did not spin"
     await Lasting("never started", work._turn, work._wait).close()
-
-
-def test_the_pause_doubles_up_to_a_limit_however_often_it_failed():
-    pauses = [pause_seconds(failures) for failures in range(1, 12)]
-    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
-    assert sorted(pauses) == pauses
-    assert pauses[-1] == pause_seconds(10**9) == PAUSE_SECONDS_MAX
 
 
 # ---- values of files

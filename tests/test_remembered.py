@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.remembered import SHARE, Paces, Remembered
+from connector.remembered import PAUSE_SECONDS_MAX, SHARE, Paces, Remembered, pause_seconds
 
 COUNT, BYTES = 8, 3_200  # so that one value may have 100 bytes
 WHATS = ("put", "get", "forget")
@@ -73,3 +73,25 @@ def test_of_more_than_can_be_told_apart_the_one_that_was_quiet_for_longest_begin
     paces = Paces[str](1, 60.0, 2)
     assert [paces.take(who, 1.0) for who in "aabbc"] == [True, False, True, False, True]
     assert [paces.take(who, 2.0) for who in "ba"] == [False, True]
+
+
+SECONDS, OF_ONE = st.floats(0.001, 86_400.0), st.floats(0.0, 1.0)
+
+
+@given(st.integers(1, 10_000), SECONDS, SECONDS, OF_ONE, OF_ONE)
+def test_a_pause_doubles_up_to_the_longest_and_chance_takes_off_its_share_at_most(
+    failures: int, first: float, longest: float, chance: float, spread: float
+):
+    whole = pause_seconds(failures, first, longest)
+    assert pause_seconds(1, first, longest) == min(first, longest)
+    assert pause_seconds(failures + 1, first, longest) == min(2 * whole, longest)
+    assert pause_seconds(10_000, first, longest) == longest, "it gets there from wherever it begins"
+    drawn = pause_seconds(failures, first, longest, chance=chance, spread=spread)
+    assert whole * (1 - spread) <= drawn <= whole
+    assert pause_seconds(failures, first, longest, chance=1.0, spread=spread) <= drawn, "more chance never waits longer"
+
+
+def test_what_fails_begins_with_a_second_and_comes_to_five_minutes_unless_somebody_says_otherwise():
+    pauses = [pause_seconds(failures) for failures in range(1, 12)]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, PAUSE_SECONDS_MAX, PAUSE_SECONDS_MAX]
+    assert [pause_seconds(9, chance=chance) for chance in (0.0, 0.5, 1.0)] == [256.0, 192.0, 128.0]

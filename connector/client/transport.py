@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import AsyncGenerator, Mapping
+from random import random
 from ssl import SSLContext
 from typing import Any
 from uuid import uuid4
@@ -18,13 +18,13 @@ from yarl import URL
 from connector.client.events import EventReader
 from connector.client.views import Event, Pull
 from connector.errors import ConnectorError
+from connector.remembered import pause_seconds
 
 CALL_SECONDS = 60.0  # a call may make the connector ask a peer, which has its own, shorter limit
 CONNECT_SECONDS = 5.0  # it is our own connector, on this machine or near
 SILENCE_SECONDS = 60.0  # an event stream that says nothing for so long is opened again
 PATIENCE_SECONDS = 30.0  # how long a lost event stream is tried again: longer than a restart takes
-FIRST_RETRY_SECONDS = 0.05
-RETRY_SECONDS_MAX = 2.0
+FIRST_RETRY_SECONDS, RETRY_SECONDS_MAX = 0.05, 2.0  # between two of these attempts
 CLIENT_ERROR = 400  # RFC 9110: from here on a status is a failure
 SERVER_ERROR = 500
 IDLE_SECONDS = 5.0  # that a connection is used again: a connector keeps it for 10, and may end it as the next call is on its way
@@ -128,7 +128,7 @@ class Transport:
         Raises ManagementError once the connector cannot be reached for PATIENCE_SECONDS, or refuses.
         """
         reader = EventReader(last=after)
-        failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
+        failing_since, failures = None, 0
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         while True:
             reader = EventReader(last=reader.last)
@@ -138,7 +138,7 @@ class Transport:
                 ) as response:
                     if response.status >= CLIENT_ERROR:
                         raise self._failure(response.status, await response.read())
-                    failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
+                    failing_since, failures = None, 0
                     opened = False
                     async for piece in response.content.iter_any():
                         if not opened:  # with its first bytes the connector says that it misses nothing from here on
@@ -158,8 +158,8 @@ class Transport:
             failing_since = failing_since or time.monotonic()
             if time.monotonic() - failing_since > PATIENCE_SECONDS:
                 raise self._unreachable(cause) from cause
-            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
-            pause_seconds = min(pause_seconds * 2, RETRY_SECONDS_MAX)
+            failures += 1
+            await asyncio.sleep(pause_seconds(failures, FIRST_RETRY_SECONDS, RETRY_SECONDS_MAX, chance=random()))  # noqa: S311 - spreads load
 
     def _url(self, path: str, query: Mapping[str, str | int | float | None] | None) -> URL:
         given = {name: value for name, value in (query or {}).items() if value is not None}

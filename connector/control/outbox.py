@@ -7,9 +7,9 @@ fate is unknown is not simply sent again: the peer is asked for its state first,
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from random import random
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +26,7 @@ from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is
 from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Outbound
+from connector.remembered import pause_seconds
 from connector.values import replace
 
 NEXT_WORD_SECONDS = 0.1  # how long the note of an answer waits for the peer's next message
@@ -213,8 +214,8 @@ class Outbox:
         return reply, None
 
     def _pause_seconds(self, attempt: int) -> float:
-        longest = min(self.retry_seconds_max, self.first_retry_seconds * 2 ** min(attempt, 20))
-        return random.uniform(longest / 4, longest)  # noqa: S311 - jitter, not security
+        chance = random()  # noqa: S311 - spreads load
+        return pause_seconds(attempt + 1, self.first_retry_seconds, self.retry_seconds_max, chance=chance, spread=0.75)
 
     async def _back_off(self, row: Outbound, attempt: int, asked_seconds: float, ends: float) -> bool:
         """Wait before the next attempt, at least `asked_seconds` if the peer named a time; False when the row's time is over."""
@@ -229,7 +230,7 @@ class Outbox:
         try:
             async with asyncio.timeout(wait):
                 await event.wait()
-                await asyncio.sleep(random.uniform(0, self.first_retry_seconds))  # noqa: S311 - spreads those that wake together
+                await asyncio.sleep(self.first_retry_seconds * random())  # noqa: S311 - spreads those that wake together
         except TimeoutError:
             pass
         return True

@@ -29,10 +29,11 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.dsp.transfer import State
 from connector.errors import StoreError
-from connector.lasting import Lasting, pause_seconds, since_boot
+from connector.lasting import Lasting, since_boot
 from connector.metering.dating import Dating
 from connector.ports import CLOCK_CHECK_SECONDS, Act
 from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
+from connector.remembered import pause_seconds
 from connector.values import Value, replace
 
 BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest

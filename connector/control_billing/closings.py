@@ -14,9 +14,9 @@ side bills, as invoice and evidence say, and is a person's to look at; if the ot
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import suppress
 from http import HTTPStatus
+from random import random
 from typing import Final
 
 import orjson
@@ -48,6 +48,7 @@ from connector.metering.codes import CODES, refused
 from connector.metering.objects import Receipt, digest, kept, opened
 from connector.ports import Reply
 from connector.records import Agreement, Changes, Evidence, Expect
+from connector.remembered import pause_seconds
 from connector.values import Value, replace
 
 PATH: Final = "/ledger/closings"
@@ -135,7 +136,7 @@ class Closings:
         self._tried.pop(id).set()
 
     async def _telling(self, id: str) -> None:
-        pause = min(FIRST_PAUSE_SECONDS, self._stating.pause_seconds_max)
+        failures = 0
         while True:
             try:
                 async with self._room:
@@ -150,8 +151,8 @@ class Closings:
                 telemetry.log.error("closing failed", agreement=id, exc_info=error)
                 return None
             self._tried[id].set()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-            pause = min(2 * pause, self._stating.pause_seconds_max)
+            failures += 1
+            await asyncio.sleep(pause_seconds(failures, FIRST_PAUSE_SECONDS, self._stating.pause_seconds_max, chance=random()))  # noqa: S311 - spreads load
 
     async def tell(self, id: str) -> None:
         """Tell the other side of an agreement that we have closed it, unless it knows; what it has signed of its own counts from then on.

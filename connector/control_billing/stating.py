@@ -9,10 +9,10 @@ kept from us comes with it, and a receipt that it has kept from the provider is 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
+from random import random
 from typing import Any, Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
@@ -35,6 +35,7 @@ from connector.metering.statements import Flow, Statement, compare, flow_of
 from connector.ports import Participant, Peer, Reply
 from connector.records import Agreement, Changes, Evidence, Expect
 from connector.records.metering import Metered, Receipted
+from connector.remembered import pause_seconds
 from connector.values import Value, replace
 
 PROTOCOL_PATH, PATH = "/dsp/2025-1", "/ledger/statements"
@@ -42,7 +43,7 @@ JWT: Final = "application/jwt"
 REFUSALS: Final = HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY  # of a receipt, for good
 ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
 SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
-FIRST_PAUSE_SECONDS = 1.0  # between two attempts; doubles
+FIRST_PAUSE_SECONDS = 1.0  # between two attempts
 AWAITED_SECONDS = 5.0  # that a transfer which is to begin waits for those that ended so shortly before
 REMEDY: Final = "both sides bill by what was acknowledged; ask the provider's operator why it signs none, or for one of the whole period"
 FETCHING, PAGE = "download", 200  # the stage of an order that fetches; how many orders are read at once
@@ -103,7 +104,7 @@ class Stating:
             task.add_done_callback(lambda _: self._tasks.pop(pid, None))
 
     async def _settled(self, pid: str) -> None:
-        pause = min(FIRST_PAUSE_SECONDS, self.pause_seconds_max)
+        failures = 0
         while True:
             try:
                 return await self.settle(pid)
@@ -119,8 +120,8 @@ class Stating:
             except Exception as error:
                 telemetry.log.error("statement failed", transfer=pid, exc_info=error)
                 return None
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-            pause = min(2 * pause, self.pause_seconds_max)
+            failures += 1
+            await asyncio.sleep(pause_seconds(failures, FIRST_PAUSE_SECONDS, self.pause_seconds_max, chance=random()))  # noqa: S311 - spreads load
 
     async def _over(self, pid: str) -> bool:
         """Whether a transfer ended so long ago that it is not stated any more."""

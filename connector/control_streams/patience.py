@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
+from random import random
 from typing import Final, TypeVar
 
 from connector.control_streams.orders import passes
 from connector.dsp.answers import CLOCKS_APART
 from connector.errors import PeerFailed, PeerRefused
+from connector.remembered import pause_seconds
 
 PATIENCE_SECONDS: Final = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
 CLOCK_SECONDS: Final = 86_400.0  # with one that does not take who we are, by a clock that is far from ours: an operator sees it by then
-FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts
 CLOCK_PAUSE_SECONDS_MAX: Final = 60.0  # for a day: every five seconds came to twenty thousand requests of each order
 T = TypeVar("T")
 
@@ -23,16 +24,18 @@ async def patiently(ask: Callable[[], Awaitable[T]], waits: Callable[[PeerFailed
     CLOCK_SECONDS if it is a clock that stands between: to set one right, an operator stops what goes by it. `waits` hears why. Raises
     PeerFailed for what does not pass, or has not passed in that time, which no clock on the wall measures."""
     clock = asyncio.get_running_loop().time
-    longest, began = FIRST_PAUSE_SECONDS, clock()
-    since = began
+    began = since = clock()
+    failures = 0
     while True:
         try:
             return await ask()
         except PeerFailed as error:
             now, by_clock = clock(), isinstance(error, PeerRefused) and error.said == CLOCKS_APART
             since = now if by_clock else since
-            if not passes(error) or now + longest > (began + CLOCK_SECONDS if by_clock else since + PATIENCE_SECONDS):
+            failures += 1
+            longest_seconds = CLOCK_PAUSE_SECONDS_MAX if by_clock else PAUSE_SECONDS_MAX
+            pause = pause_seconds(failures, FIRST_PAUSE_SECONDS, longest_seconds, chance=random())  # noqa: S311 - spreads load
+            if not passes(error) or now + pause > (began + CLOCK_SECONDS if by_clock else since + PATIENCE_SECONDS):
                 raise
             waits(error)
-        await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-        longest = min(longest * 2, CLOCK_PAUSE_SECONDS_MAX if by_clock else PAUSE_SECONDS_MAX)
+        await asyncio.sleep(pause)

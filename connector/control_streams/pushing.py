@@ -8,10 +8,10 @@ what was begun and signed for is not there to go on with.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
+from random import random
 from typing import Final
 
 from connector import telemetry
@@ -25,9 +25,10 @@ from connector.dsp.transfer import State
 from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerRefused, TokenRefused, Withdrawn
 from connector.metering.credit import SNAPSHOT_CHANGED
 from connector.records import Changes, Evidence
+from connector.remembered import pause_seconds
 from connector.signatures.http import CLOCKS
 
-FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts; doubles
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts
 DOUBTED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 SINK_REFUSED: Final[Mapping[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "sink-unauthorized",
@@ -96,7 +97,7 @@ class Pushing:
             self._begin(pid)
 
     async def _run(self, pid: str) -> None:
-        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
+        loop, failures = asyncio.get_running_loop(), 0
         refused: float | None = None  # since when, in a row
         garbled = 0  # answers in a row
         while True:
@@ -129,14 +130,14 @@ class Pushing:
             else:
                 return await self._end(pid, partial(self._operations.complete, pid))
             if loop.time() - began > PAUSE_SECONDS_MAX:  # it got on for a while
-                pause = FIRST_PAUSE_SECONDS
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+                failures = 0
+            failures += 1
+            await _pause(failures)
 
     async def _end(self, pid: str, end: Callable[[], Awaitable[Process]]) -> None:
         """End it, unless somebody else has meanwhile. What cannot be written now, on a full disk, is written later, and nothing is brought
         again for that."""
-        pause = FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 await end()
@@ -147,8 +148,12 @@ class Pushing:
                 telemetry.log.error("push not ended", transfer=pid, reason=error.message)
             else:
                 return
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+            failures += 1
+            await _pause(failures)
+
+
+async def _pause(failures: int) -> None:
+    await asyncio.sleep(pause_seconds(failures, FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX, chance=random()))  # noqa: S311 - spreads load
 
 
 def _doubtful(error: ConnectorError) -> bool:

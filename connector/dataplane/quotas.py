@@ -26,7 +26,6 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.dsp.transfer import State as Transfer
 from connector.errors import StoreError
-from connector.lasting import pause_seconds
 from connector.metering.ranges import Ranges
 from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
@@ -34,6 +33,7 @@ from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
 from connector.records.aside import Rest, aside_id, balanced, drawn, holds, is_aside, is_taken, reckoned, set_aside
 from connector.records.metering import Metered
+from connector.remembered import pause_seconds
 from connector.values import replace
 
 # What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from connector import telemetry
 from connector.errors import DescriptorsShort, SinkFailed
-from connector.lasting import pause_seconds
 from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import BATCH_BYTES, Records
+from connector.remembered import pause_seconds
 from connector.values import Value
 
 HOP_BYTES: Final = 1024 * 1024  # sealed in a thread at once: below, the way there and back costs more than the hashing
@@ -214,4 +214,4 @@ async def kept(keep: Callable[[], Awaitable[None]], refused: Callable[[SinkFaile
             refused(error)
         else:
             return
-        await asyncio.sleep(min(pause_seconds(failures, PAUSE_SECONDS), DISK_SECONDS_MAX))
+        await asyncio.sleep(pause_seconds(failures, PAUSE_SECONDS, DISK_SECONDS_MAX))

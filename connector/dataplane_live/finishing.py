@@ -9,7 +9,7 @@ from connector import telemetry
 from connector.dataplane_live.ending import Ending
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, NotFound
-from connector.lasting import pause_seconds
+from connector.remembered import pause_seconds
 
 Over = Callable[[Kind, str, str, str], Awaitable[object]]  # ends a process (kind, pid) with a reason and its code, on both sides
 Complete = Callable[[str, str, str], Awaitable[object]]  # a transfer of which there is no more, or ends it with a reason and its code

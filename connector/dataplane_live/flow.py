@@ -34,12 +34,13 @@ from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
 from connector.ports.live import LiveSource, Records
 from connector.records.metering import Metered
+from connector.remembered import pause_seconds
 
 SEAL_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 1024 * 1024
 SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after: more comes while it is on its way
 WAIT_SECONDS: Final = 300.0  # that a source waits which cannot go on: it ends for good then, and a consumer that restarts is back by then
-PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again
 SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
 
 
@@ -275,7 +276,7 @@ class Flow:
     async def _pump(self) -> None:
         """Follow the source: one that ends or fails is asked again, if it can go on, or nothing has come of it yet. Of a log that is broken
         another object has to be made."""
-        pause = PAUSE_SECONDS
+        failures = 1
         if (self._has_come or self.log.end) and not (self.goes_on or self.log.over):
             await self._conclude(Ending.LEFT)
         while not (self.log.broken or self.log.over):
@@ -298,8 +299,8 @@ class Flow:
             if not self.goes_on and (ended or self._has_come or self.log.end):
                 await self._conclude(Ending.ENDED if ended else Ending.BROKE_OFF)
                 return
-            pause = PAUSE_SECONDS if self.log.end > before else min(2 * pause, PAUSE_SECONDS_MAX)
-            await asyncio.sleep(pause)
+            failures = 1 if self.log.end > before else failures + 1
+            await asyncio.sleep(pause_seconds(failures, PAUSE_SECONDS, PAUSE_SECONDS_MAX))
 
     async def _conclude(self, ending: Ending) -> None:
         """Let the log be as it is, all of it signed, before it is said that it has ended: who finds it so has all of it."""

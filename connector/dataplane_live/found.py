@@ -16,8 +16,8 @@ from typing import Any, Final
 from connector import telemetry
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.marks import sync, unwritten
-from connector.lasting import pause_seconds
 from connector.metering.content import Header
+from connector.remembered import pause_seconds
 
 NAME_FILE: Final = "transfer"
 FIRST_PAUSE_SECONDS: Final = 1.0  # before those are looked at again that could not be; doubles

@@ -32,10 +32,11 @@ from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.sinks import Placed
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered, Receipted
+from connector.remembered import pause_seconds
 from connector.values import Value, replace
 
 QUIET_SECONDS = 1.0  # after which what was verified is receipted, be it less than a window
-FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again; doubles
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again
 LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does not wait long
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
@@ -291,7 +292,7 @@ class Account:
 
     async def _post_until_acknowledged(self) -> None:
         """Returns also without an ack, at the end. Raises Broken, PeerRefused for a refusal that is believed."""
-        pause, doubt = FIRST_PAUSE_SECONDS, Doubt(self._beside.afresh)
+        failures, doubt = 0, Doubt(self._beside.afresh)
         while self._pending:
             try:
                 await self._post()
@@ -299,10 +300,10 @@ class Account:
                 doubt.bear(error)
                 self._clock = error if of_clocks(error) else None
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
+                pause = pause_seconds(failures := failures + 1, FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX)
                 if self._ending and pause >= PAUSE_SECONDS_MAX:  # whoever ends posts it on, with patience that ends
                     return
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE_SECONDS_MAX)
         self._clock = None
 
     def hindered(self, failed: PeerFailed) -> PeerFailed:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
+from random import random
 from typing import Final
 
 from connector import telemetry
@@ -14,6 +14,7 @@ from connector.intake.heads import NotNow, Unfit
 from connector.intake.promise import Broken
 from connector.metering import credit
 from connector.metering.live import LOST
+from connector.remembered import pause_seconds
 
 FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one comes at once, most cuts are single
 PAUSE_SECONDS_MAX = 30.0
@@ -138,8 +139,7 @@ class Patience:
 
 
 def back_off_seconds(failures: int) -> float:
-    """The pause after so many failed attempts in a row: none after the first, then doubling, with full jitter above a half."""
+    """The pause after so many failed attempts in a row: none after the first, then a growing one."""
     if failures <= 1:
         return 0.0
-    longest: float = min(PAUSE_SECONDS_MAX, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 2, 16))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+    return pause_seconds(failures - 1, FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX, chance=random())  # noqa: S311 - spreads load

@@ -17,9 +17,10 @@ from connector.errors import SinkFailed
 from connector.intake.patience import PROGRESS_BYTES, Patience
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports.sinks import Sink
+from connector.remembered import pause_seconds
 
-LOOK_SECONDS = 1.0  # before the first look at a disk that was full; doubles where it takes nothing
-LOOK_SECONDS_MAX: Final = 30.0
+LOOK_SECONDS = 1.0  # before the first look at a disk that was full
+LOOK_SECONDS_MAX: Final = 30.0  # before each where it takes nothing
 
 T = TypeVar("T")
 
@@ -56,14 +57,14 @@ async def with_room(
                 await waits(
                     f"the disk is full: free some space, and the order goes on once there is room for the rest, within {seconds:g} s"
                 )
-                size, pause = size_bytes(), min(LOOK_SECONDS * 2**failures, LOOK_SECONDS_MAX)
+                failures += 1
+                size, pause = size_bytes(), pause_seconds(failures, LOOK_SECONDS, LOOK_SECONDS_MAX)
                 more_bytes = WINDOW_BYTES if size is None else max(1, size - has)  # leaves that hold a range are more than its size
                 while not await _room(sink, more_bytes, pause):
                     if patience.over or loop.time() - since >= seconds:
                         raise
                     if size is None and enough():
                         break
-                failures += 1
                 patience.well()
             await sink.close()
             sink = await place()  # what a disk has not kept is written once more: until then nobody can sign for it

@@ -14,7 +14,6 @@ from time import perf_counter
 
 from connector import telemetry
 from connector.errors import ConnectorError, NotFound, ProofRefused, StoreError
-from connector.lasting import pause_seconds
 from connector.ledger.reading import check_tail, tree_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
@@ -23,6 +22,7 @@ from connector.ports import Clock, Identity, Store
 from connector.ports.ledger import Anchor
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import TILE_LEVELS, Log, Numbered, Place, Subtree
+from connector.remembered import pause_seconds
 from connector.telemetry_metrics import Counter, Gauge, Histogram
 from connector.values import replace
 

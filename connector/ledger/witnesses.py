@@ -26,6 +26,7 @@ from connector.merkle import checkpoints, notes, witness
 from connector.ports import Clock, Identity, Participant, Peer, Reply, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
+from connector.remembered import pause_seconds
 from connector.telemetry_metrics import Gauge
 from connector.values import Value
 
@@ -42,7 +43,7 @@ NO_DOOR = frozenset({404, 405, 410, 501})  # nothing is there, or nothing that t
 OTHER_TREE = frozenset({CONFLICT, UNPROCESSABLE})  # it has seen another tree of ours
 NOT_US = frozenset({401, 403})  # it is there, and does not take who we are
 WORDS_MAX = 200  # characters of what a peer says that are repeated
-DOUBLINGS_MAX = 6  # of the pause before somebody is asked again of whom nothing new came: an hour then
+AGAIN_SECONDS_MAX = 3840.0  # before somebody is asked again of whom nothing new came
 OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_BEGUN})  # what exchanging says calls for no exchange
 
 cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger")
@@ -136,7 +137,7 @@ class Witnesses:
                 pause = await self._pause_after(id)
                 self._not_before[id] = loop.time() + pause
                 if (waiting := self.waiting.get(id)) is not None and self.on:
-                    again = loop.time() + max(pause, PAUSE_SECONDS * 2 ** min(waiting.times - 1, DOUBLINGS_MAX))
+                    again = loop.time() + max(pause, pause_seconds(waiting.times, PAUSE_SECONDS, AGAIN_SECONDS_MAX))
                     self._due[id] = min(again, self._due.get(id, inf))
             try:
                 async with asyncio.timeout_at(min(self._due.values(), default=None)):

@@ -53,6 +53,7 @@ async def test_patience_has_an_end_and_it_is_later_with_a_clock_that_was_set(mon
 async def test_a_peer_whose_clock_was_set_right_has_all_the_time_to_come_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.04)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.04)
     monkeypatch.setattr(patience, "CLOCK_PAUSE_SECONDS_MAX", 0.04)
     apart = [PeerRefused("who?", status=401, said="clocks-apart") for _ in range(6)]
     peer, heard = Peer(*apart, PeerFailed("away")), list[PeerFailed]()

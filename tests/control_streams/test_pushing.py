@@ -123,7 +123,7 @@ async def test_a_defect_is_said_and_does_not_end_the_push(
 async def test_the_pause_after_a_cut_is_short_again_once_a_push_got_on_for_a_while(monkeypatch: pytest.MonkeyPatch, long: bool):
     pauses: list[float] = []
     clock = Clock()
-    monkeypatch.setattr(pushing.random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr(pushing, "random", lambda: 0.0)
 
     async def push(_pid: str, _sink: Address) -> None:
         clock.at += 60.0 if long else 0.001
