@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from connector import telemetry
 from connector.remembered import FIRST_PAUSE_SECONDS, pause_seconds
@@ -42,9 +42,7 @@ class Lasting:
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await stopped(self._task)
 
     async def _run(self) -> None:
         failures = 0
@@ -58,6 +56,14 @@ class Lasting:
                 self.fault = f"{self._name} fails, {failures} in a row: {type(error).__name__}; the log has the details"
                 telemetry.log.error(f"{self._name} failed", failures=failures, exc_info=error)
                 await asyncio.sleep(pause_seconds(failures, self._first_pause_seconds))
+
+
+async def stopped(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel tasks, those that are not None, and return once none of them runs any more. What they raise is nobody's matter then."""
+    ending = [task for task in tasks if task is not None]
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 def since_boot() -> float:

@@ -24,6 +24,7 @@ import orjson
 import connector
 from connector.dsp.schemas import SCHEMA_OF
 from connector.errors import Busy, ConnectorError, TooMany, WireError
+from connector.lasting import stopped
 from connector.values import Value
 
 WORKER = "connector.adapters.jsonld_worker"
@@ -215,8 +216,7 @@ class Expander:
                     break
             raise TimeoutError
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await stopped(task)
 
     async def _start(self) -> asyncio.subprocess.Process:
         # the child gets no settings and no secrets, only where to find the package and the interpreter's libraries

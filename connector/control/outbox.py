@@ -24,6 +24,7 @@ from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is_pid
 from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed
+from connector.lasting import stopped
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Outbound
 from connector.remembered import pause_seconds
@@ -106,10 +107,7 @@ class Outbox:
     async def close(self) -> None:
         """Stop all tasks. Their rows stay: the next start goes on with them."""
         self._holding.clear()
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._tasks.values())
 
     async def _run(self, row: Outbound, fresh: bool, taken: Taken | None) -> None:
         """Do what the row says, or note only that the peer has `taken` it. A defect on the way is loud, and the row goes on after a pause:

@@ -20,6 +20,7 @@ from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused, ProfilesUnread, SinkFailed
+from connector.lasting import stopped
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Expect, Idempotent, Pull
@@ -139,10 +140,7 @@ class Pulls:
     async def close(self) -> None:
         """Stop. Orders stay where they are, also those that still come in: the next start goes on with them."""
         self._closed = True
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._tasks.values())
 
     def _start(self, pull: Pull) -> asyncio.Task[None] | None:
         running = self._tasks.get(pull.id)  # two that cancel it at once have both waited for the one before
@@ -302,9 +300,7 @@ class Pulls:
                     raise
                 telemetry.log.info("download interrupted", pull=pull.id, reason=e.message)
             finally:
-                running.cancel()
-                ended.cancel()
-                await asyncio.gather(running, ended, return_exceptions=True)
+                await stopped(running, ended)
             pull = await self._store.pull(pull.id) or pull
 
     def _over(self, id: str, ended: asyncio.Task[Process]) -> bool:

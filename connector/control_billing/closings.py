@@ -28,6 +28,7 @@ from connector.control_billing.statements import Means
 from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, TooMany, Unauthenticated
+from connector.lasting import stopped
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.closing import (
     REFUSALS,
@@ -114,10 +115,7 @@ class Closings:
     async def close(self) -> None:
         """Stop; the next start goes on."""
         self._over = True
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._tasks.values())
 
     async def tried(self, id: str) -> None:
         """Wait, WAIT_SECONDS at most, until the other side of an agreement has been told that we have closed it, or could not be."""

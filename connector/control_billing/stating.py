@@ -26,6 +26,7 @@ from connector.dsp import answers
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, InvalidRequest, MeterRefused, NotFound, PeerFailed, PeerRefused
+from connector.lasting import stopped
 from connector.metering import chain_consumer
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.chain import Outcome as Judgement
@@ -93,10 +94,7 @@ class Stating:
     async def close(self) -> None:
         """Stop; the next start goes on."""
         self._closed = True
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._tasks.values())
 
     def _begin(self, pid: str) -> None:
         if not self._closed and pid not in self._tasks:

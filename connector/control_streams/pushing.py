@@ -23,6 +23,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerRefused, TokenRefused, Withdrawn
+from connector.lasting import stopped
 from connector.metering.credit import SNAPSHOT_CHANGED
 from connector.records import Changes, Evidence
 from connector.remembered import pause_seconds
@@ -69,10 +70,7 @@ class Pushing:
     async def close(self) -> None:
         """Stop. The next start goes on with them."""
         self._closed = True
-        tasks = tuple(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._tasks.values())
 
     def _look(self, process: Process) -> None:
         running = self._tasks.get(process.pid)

@@ -19,7 +19,7 @@ from connector.dataplane_accounts.account import Account, same
 from connector.dataplane_accounts.opens import Opens
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PolicyError, Withdrawn
-from connector.lasting import since_boot
+from connector.lasting import since_boot, stopped
 from connector.merkle import checkpoints, notes
 from connector.metering import passed
 from connector.metering.chain_consumer import acceptable
@@ -255,7 +255,5 @@ class Accounts:
 
     async def close(self) -> None:
         """Store what is not stored yet. Nothing is sent any more."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await stopped(self._writing)
         await self.write_now()

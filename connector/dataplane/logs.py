@@ -24,6 +24,7 @@ import orjson
 from connector import telemetry
 from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, described, snapshot_of, sync
 from connector.errors import Busy, DescriptorsShort, SettingsError, SinkFailed, SourceFailed
+from connector.lasting import stopped
 from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
 from connector.ports import Along, Source, Sources, Stage, Stat, Store
 from connector.ports.live import unit_of
@@ -236,10 +237,7 @@ class Logs:
 
     async def close(self) -> None:
         """Give up what is being made."""
-        tasks = tuple(self._making.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._making.values())
 
     def _key(self, address: Mapping[str, Any], stages: Sequence[Stage]) -> tuple[bytes, str]:
         """The key of an index, and the name of its file: it begins with what is told of the source alone."""
@@ -285,9 +283,7 @@ class Sweeping:
             self._logs.swept = not self._again
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await stopped(self._task)
 
 
 class _Indexed:

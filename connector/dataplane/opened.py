@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from connector.dataplane.gate import Permit
 from connector.errors import SourceFailed
+from connector.lasting import stopped
 from connector.ports import Source, Sources, Stat
 
 IDLE_SECONDS = 5.0  # a client that reads a file in many requests asks again at once; a descriptor is not ours to hoard
@@ -58,9 +59,7 @@ class OpenSources(Generic[K]):
 
     async def close(self) -> None:
         """Close what nobody uses; the rest closes with its last user."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await stopped(self._sweeper)
         shared, self._shared = self._shared, {}
         for opened in shared.values():
             if opened.users == 0:

@@ -16,6 +16,7 @@ from typing import Final
 
 from connector import telemetry
 from connector.errors import DiskShort
+from connector.lasting import stopped
 from connector.telemetry_metrics import Gauge
 from connector.values import Value
 
@@ -103,9 +104,7 @@ class Disks:
 
     async def close(self) -> None:
         """Look no more, and keep nothing from others: the next start takes it again. Raises OSError."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await stopped(self._task)
         if self._reserve is not None:
             self._reserve.give_up()
 

@@ -28,6 +28,7 @@ from connector.dataplane_live.sealing import at_most, sealed, staged
 from connector.dataplane_live.spool import Spool
 from connector.dataplane_live.taking import Taking
 from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
+from connector.lasting import stopped
 from connector.metering import live
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.objects import WINDOW_BYTES
@@ -117,10 +118,8 @@ class Flow:
 
     async def stop(self) -> None:
         """Follow it no longer, nor look for what was lost. The log goes on where it stands."""
-        for task in self._tasks:
-            task.cancel()
         self._stopped = True  # before anybody may start it again
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stopped(*self._tasks)
         async with self._mending:  # who does is done then
             pass
         with suppress(SinkFailed):  # nothing more is signed then

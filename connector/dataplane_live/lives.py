@@ -40,6 +40,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import SettingsError, SinkFailed, Withdrawn
+from connector.lasting import stopped
 from connector.metering.content import CHUNK_BYTES, SALT_BYTES, Header
 from connector.ports import Stage, Store
 from connector.ports.live import LiveSource, LiveSources, unit_of
@@ -346,16 +347,13 @@ class Lives:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         for transfer, flow in tuple(self._flows.items()):
             await self._close(transfer, flow)
-        for end in self._ends.values():
-            end.cancel()
-        await asyncio.gather(*self._ends.values(), return_exceptions=True)
+        await stopped(*self._ends.values())
         self._beside.shutdown()
 
     async def _close(self, transfer: str, flow: Flow) -> None:
         flow.leave()  # or who asked for it a moment ago would have it followed, and written, beside the one in its place
         if (end := self._ends.pop(transfer, None)) is not None:
-            end.cancel()
-            await asyncio.gather(end, return_exceptions=True)
+            await stopped(end)
         await flow.stop()
         self._flows.pop(transfer, None)
         await self._let_go(transfer, flow)

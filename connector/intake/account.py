@@ -20,7 +20,7 @@ from connector.intake.beside import Beside, problem_code
 from connector.intake.patience import CLOCKS, OVER, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
 from connector.intake_accounts.remembered import remembered, theirs
-from connector.lasting import since_boot
+from connector.lasting import since_boot, stopped
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.content import SEPARATORS
@@ -132,10 +132,8 @@ class Account:
                     await self._settle()
                 await self._post_until_acknowledged()
         finally:
-            if self._keeping is not None:
-                self._keeping.cancel()
-                await asyncio.gather(self._keeping, return_exceptions=True)
-                self._keeping = None
+            await stopped(self._keeping)
+            self._keeping = None
 
     async def _keep_up(self) -> None:
         """Let each window get to the disk as soon as it has come, and the one before is there. Raises SinkFailed."""

@@ -35,6 +35,7 @@ from connector.intake_accounts.addressed import demand_own, place_of
 from connector.intake_files import finishing
 from connector.intake_files.finishing import done, give_name, part_of, signed_bytes
 from connector.intake_files.ranged import RangedSink
+from connector.lasting import stopped
 from connector.metering.chain_consumer import Terms
 from connector.metering.content import digest_of
 from connector.metering.objects import Read
@@ -189,8 +190,7 @@ class Downloads:
         try:
             result = await with_room(place, obtained, lambda: seen.size_bytes, patience, seconds, full, all_wanted)
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            await stopped(keeper)
         return done(pull, result)
 
     async def _signed(self, pull: Pull) -> Peer:

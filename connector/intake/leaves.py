@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from connector.errors import ProofRefused
+from connector.lasting import stopped
 from connector.merkle.tiles import WIDTH, CheckedTiles, Tile, edge, over
 from connector.merkle.tree import HASH_BYTES
 
@@ -45,10 +46,7 @@ class Leaves:
 
     async def close(self) -> None:
         """Give up what is being fetched."""
-        tasks = tuple(self._coming.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(*self._coming.values())
 
     async def _tile(self, tile: Tile) -> bytes:
         """One of level 0, fetched once however many wait for it."""

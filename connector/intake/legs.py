@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
 from connector.errors import ConnectorError, PeerFailed
 from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
+from connector.lasting import stopped
 from connector.ports import Download as Incoming
 from connector.ports.sinks import Move, Mover, Movers, Placed
 from connector.values import Value, field
@@ -119,10 +120,7 @@ class Pieces:
 
     async def close(self) -> None:
         """See `Leg`."""
-        tasks: list[asyncio.Future[Any]] = [self._task] if self._coming is None else [self._task, self._coming]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stopped(self._task, self._coming)
         if isinstance(self._pieces, AsyncGenerator):
             await self._pieces.aclose()
         while not self._windows.empty():

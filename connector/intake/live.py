@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from itertools import accumulate
@@ -29,6 +29,7 @@ from connector.intake.patience import Patience
 from connector.intake.promise import Broken
 from connector.lanes.counting import live_records
 from connector.lanes.hashing import leaf_hashes
+from connector.lasting import stopped
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
 from connector.merkle.tiles import CheckedTiles, Tile, edge, needed, nodes_from
@@ -117,7 +118,7 @@ class Following:
                 await self._sign_last(account, tasks)
             raise
         finally:
-            await _stopped(tasks)
+            await stopped(*tasks)
             if described is not None:
                 await described.stack.aclose()
         await self._sink.cut(self._end)
@@ -252,7 +253,7 @@ class Following:
                         goal = None
             finally:
                 self._nanoseconds, self._since = self._nanoseconds + time.monotonic_ns() - self._since, 0
-                await _stopped([ahead] if coming is None else [ahead, coming])
+                await stopped(ahead, coming)
 
     @asynccontextmanager
     async def _answer(self, described: Described | None) -> AsyncIterator[Incoming]:
@@ -356,11 +357,11 @@ class Following:
         """Let the provider hear what was proven until now, or the `reason` why we stop."""
         if self._account is None:
             return
-        await _stopped(tasks[1:])
+        await stopped(*tasks[1:])
         account.end()
         if tasks:
             await asyncio.wait(tasks[:1], timeout=LAST_SECONDS)
-            await _stopped(tasks[:1])
+            await stopped(*tasks[:1])
         await account.last(reason)
 
     async def _report(self, *, force: bool = False) -> None:
@@ -379,9 +380,3 @@ def _hashed(body: memoryview, lengths: tuple[int, ...], unit: str, last: bytes) 
         records += live_records(body, unit, first, end, last)
         last = bytes(body[end - 1 : end])
     return leaf_hashes(body, spans), records
-
-
-async def _stopped(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -25,6 +25,7 @@ from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise
 from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
+from connector.lasting import stopped
 from connector.metering.content import records_of
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.metering.spans import Part
@@ -115,7 +116,7 @@ class Proven:
                 await self._sign_last(account, tasks)
             raise
         finally:
-            await _stopped(tasks)
+            await stopped(*tasks)
             if described is not None:
                 await described.stack.aclose()
             await self._promise.leaves.close()
@@ -143,11 +144,11 @@ class Proven:
         """Let the provider hear what was verified until now, which leaf was wrong, or the `reason` why we stop."""
         if tasks:
             writing, *others = tasks
-            await _stopped(others)
+            await stopped(*others)
             account.end()
             if not writing.done():
                 await asyncio.wait({writing}, timeout=LAST_SECONDS)
-            await _stopped([writing])
+            await stopped(writing)
         if self._opened.is_set():
             await account.last(reason)
 
@@ -180,7 +181,7 @@ class Proven:
             for each in asyncio.as_completed(workers):
                 await each
         finally:
-            await _stopped(workers)
+            await stopped(*workers)
 
     async def _work(self, number: int, described: Described | None) -> None:
         """One leg after the other, until no leaf is left that no other leg is after."""
@@ -376,9 +377,3 @@ async def _until(main: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> N
         if each.done():
             each.result()
     await main
-
-
-async def _stopped(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,6 +14,7 @@ from time import perf_counter
 
 from connector import telemetry
 from connector.errors import ConnectorError, NotFound, ProofRefused, StoreError
+from connector.lasting import stopped
 from connector.ledger.reading import check_tail, tree_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
@@ -155,9 +156,7 @@ class Sequencer:
     async def close(self) -> None:
         """Number what is left, then stop; who still waits is told that the ledger is closed."""
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await stopped(self._task)
         try:
             while await self._extend():
                 pass

@@ -20,6 +20,7 @@ import orjson
 from connector import telemetry
 from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerFailed, PeerRefused, ProofRefused, StoreError
 from connector.evidence.case import AHEAD_SECONDS
+from connector.lasting import stopped
 from connector.ledger.reading import log_of, prove_consistency
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.merkle import checkpoints, notes, witness
@@ -120,9 +121,7 @@ class Witnesses:
         return row
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await stopped(self._task)
         _tell([done for asked in self._asked.values() for done in asked], StoreError("the ledger is closed"))
         self._asked.clear()
 

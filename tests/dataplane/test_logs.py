@@ -51,6 +51,14 @@ async def published(logs: Logs, data: Path, **address: Any) -> tuple[Mapping[str
     return await sources(logs, data).index({"type": "file", "path": "a.bin"} | address)
 
 
+async def of_lines(logs: Logs, data: Path) -> tuple[Mapping[str, Any], Log]:
+    """Published as records, and its log."""
+    pinned, _ = await published(logs, data, media_type=NDJSON)
+    log = await logs.at_hand(pinned)
+    assert log is not None
+    return pinned, log
+
+
 def never() -> Any:
     raise AssertionError("the data are read, although there is an index")
 
@@ -255,9 +263,7 @@ async def test_indexes_of_what_is_published_no_more_are_removed_and_those_not_ye
 @pytest.mark.asyncio
 async def test_an_index_with_records_outlives_its_data_by_a_day_from_when_that_is_seen_over_starts_too(folder: Path, data: Path):
     write(data, LINES)
-    pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
-    log = await Logs(folder).at_hand(pinned)
-    assert log is not None
+    _, log = await of_lines(Logs(folder), data)
     (index,) = (folder / name for name in names(folder))
     os.utime(index, (0, 0))
     assert Logs(folder).sweep([]) == 0, "however old it is"
@@ -280,9 +286,7 @@ async def test_an_index_with_records_outlives_its_data_by_a_day_from_when_that_i
 async def test_an_index_of_data_that_were_replaced_within_the_hour_is_found_though_it_has_no_other_name_yet(folder: Path, data: Path):
     write(data, LINES)
     logs = Logs(folder)
-    pinned, _ = await published(logs, data, media_type=NDJSON)
-    log = await logs.at_hand(pinned)
-    assert log is not None
+    _, log = await of_lines(logs, data)
     assert logs.sweep([]) == 0  # nobody had claimed it before: it may be about to be
     logs.swept = True
     logs._open.clear()  # more others are at hand than may be
@@ -315,9 +319,7 @@ async def test_an_index_that_cannot_be_read_now_is_neither_removed_nor_a_defect_
 
 @pytest.mark.asyncio
 async def test_where_no_descriptor_is_left_nobody_says_that_there_is_no_index(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
-    pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
-    log = await Logs(folder).at_hand(pinned)
-    assert log is not None
+    pinned, log = await of_lines(Logs(folder), data)
 
     def none_left(*_arguments: object, **_options: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -353,9 +355,7 @@ async def test_a_receipt_for_data_that_nobody_knows_has_no_index_looked_into_of_
 @pytest.mark.asyncio
 async def test_what_lies_damaged_among_the_indexes_is_in_nobodys_way(folder: Path, data: Path):
     write(data, LINES)
-    pinned, _ = await published(Logs(folder), data, media_type=NDJSON)
-    log = await Logs(folder).at_hand(pinned)
-    assert log is not None
+    _, log = await of_lines(Logs(folder), data)
     damage(folder)
     assert await Logs(folder).replaced(log.root) is None
     assert Logs(folder).sweep([]) == 1
