@@ -185,11 +185,14 @@ class Watch:
 
     async def _try(self, kind: Kind, pid: str) -> None:
         """Look at a process. If that fails it is left alone for a while, and the others have their turn in time."""
+        suspected = pid in self._suspects
         self._suspects.pop(pid, None)  # before the look: what comes in the middle of it is looked at again
         try:
             await self._look(kind, pid)
-        except StoreError:
-            raise  # it is no matter of this process
+        except StoreError:  # it is no matter of this process, and nobody has decided on it
+            if suspected:
+                self._suspects[pid] = None
+            raise
         except Exception as error:
             failures = self._failing[pid].failures + 1 if pid in self._failing else 1
             self._failing[pid] = _Failing(kind, failures, self._journal.clock.now() + pause_seconds(failures))

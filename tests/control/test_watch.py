@@ -349,6 +349,30 @@ async def test_a_cause_that_could_not_be_looked_into_is_not_forgotten(capfd: pyt
     assert "watch failed" in capfd.readouterr().err
 
 
+class Unread(MemoryStore):
+    """Cannot read a process as often as this."""
+
+    failures = 0
+
+    async def process(self, kind: Kind, pid: str) -> Process | None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("the store cannot be read: disk I/O error")
+        return await super().process(kind, pid)
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_that_is_suspected_and_could_not_be_read_then_is_still_suspected():
+    store = Unread()
+    async with bench(agreed(), running(seconds=3600.0), store=store) as at:
+        await at.until(lambda: not at.watch._causes and not at.watch._suspects)
+        at.watch._loop._first_pause_seconds = 0.01
+        store.failures = 2
+        at.identity.claims.clear()
+        at.watch.reconsider(PEER)
+        assert (await at.ended("t"))[0]["code"] == "CREDENTIAL_REVOKED"
+
+
 @pytest.mark.asyncio
 async def test_who_vouches_until_an_instant_that_is_over_vouches_for_nobody_and_nothing_spins():
     async with bench(agreed()) as at:
