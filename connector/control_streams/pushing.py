@@ -100,10 +100,10 @@ class Pushing:
         garbled = 0  # answers in a row
         while True:
             began, before, seen, refused, garbled = loop.time(), refused, garbled, None, 0
-            process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
-            if process is None or edr is None or process.meant != State.STARTED:
-                return None
             try:
+                process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
+                if process is None or edr is None or process.meant != State.STARTED:
+                    return None
                 await self._push(pid, read_address(edr.address))
             except (PeerRefused, EgressDenied, TokenRefused) as error:
                 refused = loop.time() if before is None else before
@@ -144,6 +144,8 @@ class Pushing:
                 return
             except ConnectorError as error:
                 telemetry.log.error("push not ended", transfer=pid, reason=error.message)
+            except Exception as error:  # a defect: nobody else would end it
+                telemetry.log.error("push not ended", transfer=pid, exc_info=error)
             else:
                 return
             failures += 1

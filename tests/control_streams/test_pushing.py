@@ -186,6 +186,33 @@ async def test_an_end_that_cannot_be_written_now_is_written_later_and_nothing_is
     assert (pushes, full) == (["urn:t"], [])
 
 
+@pytest.mark.parametrize("error", [StoreError("the store cannot be read"), RuntimeError("8 conflicts in a row in one step")])
+async def test_what_hinders_a_look_at_the_transfer_or_its_end_for_a_moment_ends_no_push(monkeypatch: pytest.MonkeyPatch, error: Exception):
+    monkeypatch.setattr(pushing, "FIRST_PAUSE_SECONDS", 0.001)
+    steps = list[str]()
+
+    class Store(MemoryStore):
+        async def process(self, kind: Kind, pid: str) -> Process | None:
+            hindered("read")
+            return await super().process(kind, pid)
+
+    def hindered(step: str) -> None:
+        steps.append(step)
+        if steps.count(step) == 1:
+            raise error
+
+    async def push(_pid: str, _sink: Address) -> None:
+        steps.append("push")
+
+    async def complete(_pid: str) -> None:
+        hindered("complete")
+
+    process = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    await (store := Store()).commit(Changes(saves=(process, samples.edr("urn:t"))))
+    await Pushing(SimpleNamespace(store=store), SimpleNamespace(complete=complete), push)._run("urn:t")  # type: ignore[arg-type]
+    assert steps == ["read", "read", "push", "complete", "complete"]
+
+
 async def test_a_transfer_that_goes_on_as_its_push_sees_that_it_was_suspended_is_pushed(monkeypatch: pytest.MonkeyPatch):
     """Read is that it pauses, and it goes on before that is acted upon."""
     monkeypatch.setattr(pushing, "FIRST_PAUSE_SECONDS", 0.001)
