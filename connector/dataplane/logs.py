@@ -29,6 +29,7 @@ from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
 from connector.ports import Along, Source, Sources, Stage, Stat, Store
 from connector.ports.live import unit_of
 from connector.records import Changes, Dataset, Evidence
+from connector.remembered import pause_seconds
 from connector.values import replace
 
 FOLDER_MODE: Final = 0o700
@@ -268,19 +269,32 @@ class Sweeping:
             self._task = asyncio.create_task(self._sweep(), name="content logs")
 
     async def _sweep(self) -> None:
+        failures = 0
         while self._again:
-            await asyncio.sleep(self._pause_seconds)
-            self._again, addresses, after = False, [], None
-            while True:
-                page = await self._store.datasets(after=after, before=None, limit=PAGE)
-                addresses += [dataset.source for dataset in page.items]
-                if (after := page.next) is None:
-                    break
-            if self._again:
-                continue
-            if removed := await asyncio.to_thread(self._logs.sweep, addresses):
-                telemetry.log.info("indexes removed", count=removed)
-            self._logs.swept = not self._again
+            await asyncio.sleep(pause_seconds(max(failures, 1), self._pause_seconds))
+            self._again = False
+            try:
+                addresses = await self._published()
+                if self._again:
+                    continue
+                if removed := await asyncio.to_thread(self._logs.sweep, addresses):
+                    telemetry.log.info("indexes removed", count=removed)
+            except Exception as error:  # of a disk, or for want of descriptors: what is left then would stay for good
+                failures += 1
+                telemetry.log.error("indexes not looked at", failures=failures, exc_info=error)
+                self._again = True
+            else:
+                failures, self._logs.swept = 0, not self._again
+
+    async def _published(self) -> list[Mapping[str, Any]]:
+        """The addresses of all that is published; of a part of it, once something else was committed: then it is looked at once more."""
+        addresses, after = list[Mapping[str, Any]](), None
+        while not self._again:
+            page = await self._store.datasets(after=after, before=None, limit=PAGE)
+            addresses += [dataset.source for dataset in page.items]
+            if (after := page.next) is None:
+                break
+        return addresses
 
     async def close(self) -> None:
         await stopped(self._task)

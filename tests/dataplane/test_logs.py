@@ -18,10 +18,10 @@ from connector.adapters.file_source import FileSources
 from connector.adapters.memory import MemoryStore
 from connector.dataplane.index import Log
 from connector.dataplane.logs import REPLACED, REPLACED_SECONDS, SECRET, Logs, Sweeping
-from connector.errors import Busy, DescriptorsShort, SettingsError, SinkFailed, SourceFailed
+from connector.errors import Busy, DescriptorsShort, SettingsError, SinkFailed, SourceFailed, StoreError
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, read_header
-from connector.ports import Sources, Stat
+from connector.ports import Page, Sources, Stat
 from connector.records import Changes, Dataset
 from tests.dataplane.reader import Same
 from tests.dataplane.rig import some_bytes
@@ -445,6 +445,40 @@ async def test_while_indexes_are_looked_through_everything_else_goes_on(folder: 
     await sweeping._task
     assert logs.at not in (None, threading.current_thread())
     assert not names(folder)
+    await sweeping.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [StoreError("the store cannot be read"), OSError(errno.EMFILE, os.strerror(errno.EMFILE))])
+async def test_what_hinders_a_look_at_all_indexes_is_said_and_they_are_looked_at_again(
+    folder: Path, data: Path, error: Exception, capfd: pytest.CaptureFixture[str]
+):
+    class Store(MemoryStore):
+        async def datasets(self, **page: Any) -> Page[Dataset]:
+            if isinstance(error, StoreError):
+                hindered()
+            return await super().datasets(**page)
+
+    class Hindered(Logs):
+        def sweep(self, addresses: Iterable[Mapping[str, Any]]) -> int:
+            if isinstance(error, OSError):
+                hindered()
+            return super().sweep(addresses)
+
+    def hindered() -> None:
+        if (at := len(looks)) < 2:
+            looks.append(at)
+            raise error
+
+    looks, logs = list[int](), Hindered(folder)
+    await published(Logs(folder), data)
+    sweeping = Sweeping(logs, Store(), 0.0)
+    sweeping.start()
+    assert sweeping._task is not None
+    async with asyncio.timeout(10):
+        await sweeping._task
+    assert (looks, names(folder), logs.swept) == ([0, 1], [], True)
+    assert capfd.readouterr().err.count("indexes not looked at") == 2
     await sweeping.close()
 
 
