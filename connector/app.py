@@ -247,7 +247,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)
         outbox.unheard = pulls.unheard
-        retention = retaining(settings, journal, sinks)
+        retention = retaining(settings, journal, sinks, logs)
         ops = OpsApi(
             (("store", lambda: store_fault(store)), ("disk", disks.fault), ("ledger", book.fault), ("watch", watch.fault),
              ("retention", retention.fault))

@@ -80,9 +80,9 @@ def look_into(receipts: Receipts, sources: Mapping[str, Sources], store: Store, 
     receipts.look_at, receipts.indexed = Rejections(sources, logs, flows.look_again).look_at, Indexed(store, logs).of
 
 
-def retaining(settings: Settings, journal: Journal, sinks: Sinks) -> Retention:
-    """The job that deletes what has been kept long enough, and parts of orders that were left in `sinks`."""
-    return Retention(journal, keep(settings), parts=Parts(journal, partial(forget, sinks)).sweep)
+def retaining(settings: Settings, journal: Journal, sinks: Sinks, logs: Logs) -> Retention:
+    """The job that deletes what has been kept long enough, parts of orders that were left in `sinks`, and replaced indexes of `logs`."""
+    return Retention(journal, keep(settings), parts=Parts(journal, partial(forget, sinks)).sweep, indexes=logs.expire)
 
 
 def kept_room(settings: Settings) -> Reserve | None:

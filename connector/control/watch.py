@@ -294,7 +294,7 @@ class Keep(Value):
 class Retention:
     """The job. It runs at start and then every hour, by the clock on the wall as far as `steady`, which nobody sets, bears it out
     (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before. `parts` removes those that
-    orders have left before its instants (`Keep.parts_before`)."""
+    orders have left before its instants (`Keep.parts_before`), `indexes`, in a thread, those of data that were replaced long before now."""
 
     def __init__(
         self,
@@ -302,8 +302,9 @@ class Retention:
         keep: Keep,
         steady: Callable[[], float] = since_boot,
         parts: Callable[[float, float, float], Awaitable[int]] | None = None,
+        indexes: Callable[[float], int] | None = None,
     ) -> None:
-        self._journal, self._dating, self._parts = journal, Dating(journal.clock.now, steady), parts
+        self._journal, self._dating, self._parts, self._indexes = journal, Dating(journal.clock.now, steady), parts, indexes
         self.keep = keep
         self._loop = Lasting("retention", self._turn, self._pause)
 
@@ -347,6 +348,8 @@ class Retention:
         before = self.keep.parts_before(self._dating.now())
         if self._parts is not None and (parts := await self._parts(*before)):  # their orders go after them
             telemetry.log.info("parts removed", parts=parts)
+        if self._indexes is not None and (indexes := await asyncio.to_thread(self._indexes, self._dating.now())):
+            telemetry.log.info("indexes removed", count=indexes)
         while any((counts := await self.sweep()).values()):
             telemetry.log.info("retention", **counts)
             await asyncio.sleep(PAUSE_SECONDS)

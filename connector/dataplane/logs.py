@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Final
@@ -212,15 +212,23 @@ class Logs:
                     telemetry.log.warning("index stays", index=path.name, reason=str(error))
                     left.add(path.name)
         self._left = frozenset(left)
-        for path in self._folder.glob(f"*{REPLACED}"):
-            if time() - path.stat().st_mtime >= REPLACED_SECONDS:
-                self._open.pop(path.name, None)
-                path.unlink(missing_ok=True)
-                removed += 1
+        removed += self.expire(time())
         for path in self._folder.glob(f"*{HELD_BACK}"):  # what is published again is read before
             if (source := path.name.removesuffix(HELD_BACK)) not in claimed:
                 self._held_back.discard(source)
                 path.unlink(missing_ok=True)
+        return removed
+
+    def expire(self, now: float) -> int:
+        """Remove the indexes that were replaced REPLACED_SECONDS before `now` (POSIX seconds); returns how many. In a thread. Raises
+        OSError."""
+        removed = 0
+        for path in self._folder.glob(f"*{REPLACED}"):
+            with suppress(FileNotFoundError):  # whoever sweeps just now was quicker
+                if now - path.stat().st_mtime >= REPLACED_SECONDS:
+                    self._open.pop(path.name, None)
+                    path.unlink()
+                    removed += 1
         return removed
 
     def _put_by(self, path: Path) -> bool:

@@ -117,6 +117,21 @@ async def test_after_a_sleep_of_the_machine_what_is_kept_is_kept_for_a_day_more_
     assert not await left(store) & {"key", "message"}
 
 
+@pytest.mark.asyncio
+async def test_each_turn_removes_indexes_that_were_replaced_long_before():
+    asked = list[float]()
+
+    def expire(now: float) -> int:
+        asked.append(now)
+        return 1
+
+    clock = SetClock()
+    retention = Retention(Journal(MemoryStore(), clock), KEEP, indexes=expire)
+    for _ in range(2):
+        await retention._turn()
+    assert asked == [clock.now()] * 2
+
+
 @pytest.mark.parametrize(("kind", "state"), [(N, "REQUESTED"), (N, "VERIFIED"), (T, "STARTED"), (T, "SUSPENDED")])
 @pytest.mark.asyncio
 async def test_what_is_still_open_is_kept_however_old(store: Store, kind: Kind, state: str):
