@@ -144,7 +144,8 @@ class Flow:
                 except Withdrawn:
                     if self.goes_on:
                         raise
-                    await self._conclude(Ending.BROKE_OFF)
+                    if self.log.over is None:  # asked of the disk once: who stops this waits for us, and for all others it may be full, too
+                        await self._over(Ending.BROKE_OFF)
                     self.taking.lost = True
                     self.taking.news.set()
                     raise broken() from None
@@ -169,7 +170,7 @@ class Flow:
 
     def release(self, offset: int) -> None:
         """Nothing before `offset` is needed any more."""
-        if offset > self.free:
+        if offset > self.free and not self.closed:  # its files are those of another flow then
             self.free = offset
             self.spool.drop(offset)
             self._room.set()
@@ -302,13 +303,14 @@ class Flow:
             await asyncio.sleep(pause_seconds(failures, PAUSE_SECONDS, PAUSE_SECONDS_MAX))
 
     async def _conclude(self, ending: Ending) -> None:
-        """Let the log be as it is, all of it signed, before it is said that it has ended: who finds it so has all of it."""
+        """Let the log be over, however long its disk refuses that."""
+        await kept(partial(self._over, ending), self._refused, lambda: self.log.broken or self.log.over is not None)
 
-        async def conclude() -> None:
-            await self._tell()
-            await to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
-
-        await kept(conclude, self._refused, lambda: self.log.broken or self.log.over is not None)
+    async def _over(self, ending: Ending) -> None:
+        """Let the log be as it is, all of it signed, before it is said that it has ended: who finds it so has all of it. Raises
+        SinkFailed."""
+        await self._tell()
+        await to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
         self.let_go()
         self.taking.moved.set()
         async with self._news:

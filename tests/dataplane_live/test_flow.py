@@ -16,7 +16,7 @@ from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import SOURCE_CANNOT_WAIT, Flow
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.rest import UNTAKEN_SECONDS, Rest
-from connector.dataplane_live.spool import Spool
+from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dataplane_live.taking import Taking
 from connector.errors import SinkFailed
 from connector.merkle.tree import leaf_hash, root_of
@@ -247,6 +247,18 @@ async def test_who_starts_it_just_as_it_was_stopped_has_it_followed_and_waits_fo
         assert not waiting.done(), "or its consumer asks again and again"
         faucet.pour(b"b\n", "2")
         assert await waiting == 3
+
+
+async def test_whoever_hears_late_of_a_flow_that_was_let_go_moves_no_file_of_the_one_in_its_place(tmp_path: Path):
+    faucet = Faucet()
+    async with flowing(tmp_path / "x", faucet) as (flow, _):
+        faucet.pour(b"a\n" * SEGMENT_BYTES, "1")
+        await come(flow, 2 * SEGMENT_BYTES)
+        files = sorted(os.listdir(tmp_path / "x"))
+        flow.leave()
+        flow.release(2 * SEGMENT_BYTES)
+        flow.signed_for(2 * SEGMENT_BYTES)
+        assert sorted(os.listdir(tmp_path / "x")) == files
 
 
 async def test_a_source_that_fails_or_ends_is_asked_again_from_where_it_was(tmp_path: Path):

@@ -18,7 +18,7 @@ from connector.dataplane_live.growing import POSITION_FILE, ROW, ROWS_FILE, Grow
 from connector.dataplane_live.life import LIFE_FILE
 from connector.dataplane_live.mending import BROKEN
 from connector.dataplane_live.spool import PREFIX, Spool
-from connector.errors import SourceFailed, Withdrawn
+from connector.errors import SinkFailed, SourceFailed, Withdrawn
 from connector.lanes import hashing
 from connector.metering.content import CHUNK_BYTES, Header
 from connector.ports.live import Records
@@ -207,6 +207,26 @@ async def test_bytes_that_are_gone_for_good_end_the_log(tmp_path: Path, source: 
             assert await flow.taken() is ending, "nobody is waited for who cannot have it"
         await flow.mend(flow.log.end)  # but if all of it was acknowledged nothing is missing
         assert not flow.log.torn
+
+
+async def test_a_disk_that_refuses_to_say_that_a_log_has_ended_holds_up_nobody_who_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_log: Growing, _ending: Ending) -> None:
+        raise SinkFailed("no space left on device")
+
+    await begun(tmp_path / "x", source=Numbers(most=FIRST, waits=False))
+    all_gone(tmp_path / "x")
+    async with flowing(tmp_path / "x", "after", Numbers(waits=False)) as flow:
+        with monkeypatch.context() as disk:
+            disk.setattr(Growing, "conclude", full)
+            async with asyncio.timeout(10):
+                with pytest.raises(SinkFailed, match="no space left"):
+                    await flow.mend(0)
+                await flow.stop()
+        with pytest.raises(Withdrawn, match="machine stopped"):
+            await flow.mend(0)
+        assert (flow.log.over, await flow.taken()) == (Ending.BROKE_OFF, Ending.BROKE_OFF)
 
 
 async def test_what_was_lost_from_the_first_byte_on_comes_again_from_where_the_source_begins_if_that_is_where_it_was(tmp_path: Path):
