@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from connector import telemetry
@@ -183,6 +184,9 @@ class Pulls:
             process = await self._store.process(kind, pid) if pid is not None else None
             if process is not None and not process.final:
                 await self._let_go(kind, process.pid, say)
+        if current.validator is None and transfer is not None:  # nobody could go on with what has come, nor would anybody find it
+            with suppress(ConnectorError):
+                await self._downloads.forget(current)
         over, has_come = orders.joined(current.reasons, reasons), await self._has_come(current)
         return await self._kept.save(
             current, stage=FAILED, reasons=over, received_bytes=has_come, negotiation=negotiation, transfer=transfer

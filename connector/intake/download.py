@@ -326,6 +326,10 @@ class Downloads:
         or wrong: then whatever is here stays for the next `fetch`. Raises SinkFailed, InvalidRequest, Contradiction."""
         return await finishing.finish(self._sinks, self._store, pull, progress, completed)
 
+    async def forget(self, pull: Pull) -> None:
+        """See the port. Raises InvalidRequest, SinkFailed."""
+        await finishing.forget(self._sinks, pull)
+
     @property
     def _store(self) -> Store | None:
         """Where what was signed for is kept, if anything is signed."""

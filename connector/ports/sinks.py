@@ -172,3 +172,6 @@ class Downloads(Protocol):
     async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]], completed: bool = False) -> Pull | None:
         """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is
         here stays. Of data without an end whose transfer was `completed` that says that more may have come. Raises ConnectorError."""
+
+    async def forget(self, pull: Pull) -> None:
+        """Remove what an order that is ending has left beside its file, if anything. Raises ConnectorError."""

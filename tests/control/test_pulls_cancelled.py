@@ -125,6 +125,24 @@ async def test_what_had_come_before_a_restart_is_said_of_an_order_that_nobody_ha
             assert (await cancel(at.us, pull.id))["received_bytes"] == came
 
 
+async def test_what_has_come_without_a_strong_entity_tag_goes_with_its_order_as_nobody_could_go_on_with_it_nor_would_find_it(
+    tmp_path: Path,
+):
+    async with desk(tmp_path) as at:
+        agreed = agreement(at.us, at.peer, Role.CONSUMER)
+        waits = transfer(at.us, at.peer, "SUSPENDED", Role.CONSUMER, agreed)
+        await at.us.put(waits, agreed)
+        out, left = place(at.us), list[str]()
+        out.parent.mkdir(exist_ok=True)
+        for id, validator in (("weak", None), ("strong", '"e"')):
+            (out.parent / f"{out.name}.{id}.part").write_bytes(b"half of it")
+            pull = Pull(id, at.peer.id, D, str(out), "download", version=1, agreement=agreed.id, transfer=waits.pid, validator=validator)
+            await at.us.connector.store.commit(Changes(saves=(pull,)))
+            assert (await cancel(at.us, id))["stage"] == "failed"
+            left += sorted(path.name for path in out.parent.iterdir())
+        assert left == [f"{out.name}.strong.part"]
+
+
 async def test_what_is_over_or_has_all_of_its_data_stays_as_it_is(both: Pair):
     await both.provider.publish(D, content=CONTENT)
     done = await settled(both.consumer, (await order(both.consumer))["id"])
