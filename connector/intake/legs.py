@@ -190,8 +190,8 @@ class Pieces:
                 cut = PeerFailed("the provider ended its answer before the end that it had announced")
             pieces.append(piece)
             have += len(piece)
-        whole = b"".join(pieces)
-        end = count if have >= count else have // self._cut.chunk_bytes * self._cut.chunk_bytes
+        whole, most = b"".join(pieces), count if cut is None else left  # what has come is not asked for again, though others take less now
+        end = most if have >= most else have // self._cut.chunk_bytes * self._cut.chunk_bytes
         self._rest = whole[end:]
         return whole[:end], cut
 

@@ -93,6 +93,28 @@ async def test_many_legs_take_no_more_at_once_together_than_a_few(count: int, mo
     assert Pieces.filling == 0
 
 
+async def test_what_has_come_before_a_cut_counts_though_others_have_begun_to_take_some(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hashing, "HASHING", by_lanes())
+    come, cut, sinks = asyncio.Event(), asyncio.Event(), MemorySinks()
+    going = await opened(sinks, CONTENT[: 30 * CHUNK], cut, PeerFailed("cut"))
+    monkeypatch.setattr(legs, "STILL_SECONDS", 60.0)
+    window = going.take(1, HASHES, 0, len(CONTENT))
+    for _ in range(100):  # turns, until it has taken what there is
+        await asyncio.sleep(0)
+    others = [await opened(MemorySinks(), come, CONTENT) for _ in range(15)]
+    for each in others:
+        each.take(1, HASHES, 0, len(CONTENT))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert Pieces.filling == 16
+    cut.set()
+    with pytest.raises(PeerFailed, match="cut"):
+        await window.move.finished
+    assert window.look() == [(1, 31)]
+    for each in (going, *others):
+        await each.close()
+
+
 async def test_a_leaf_that_is_wrong_is_told_and_not_written():
     sinks = MemorySinks()
     wrong = bytearray(CONTENT[: 10 * CHUNK])
