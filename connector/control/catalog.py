@@ -27,7 +27,7 @@ from nacl.utils import random
 from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.policies import Policies
-from connector.dsp import answers, dcat, wire
+from connector.dsp import answers, dcat, forms, wire
 from connector.dsp.exchange import Process
 from connector.dsp.filters import matches, text
 from connector.dsp.messages import CONTEXT, PATH_CHARACTERS, Kind
@@ -297,9 +297,10 @@ class PeerCatalogs:
         try:
             document = wire.load(reply.body, CATALOG_NODES_MAX)
             # Some leave what there is none of as an empty list, which the schemas forbid and which says nothing.
-            for found in (document, dcat.without_empty(document)):
-                if isinstance(found, dict) and self._schemas.is_valid(type_, found):
-                    return found
+            for reading in forms.readings(document, reply.body):
+                for found in (reading, dcat.without_empty(reading)):
+                    if isinstance(found, dict) and self._schemas.is_valid(type_, found):
+                        return found
             return await self._expander.compact(reply.body, type_, self._identity.own.id)
         except WireError as e:
             raise PeerFailed(f"`{participant.name}` answered with what is no `{type_}` of DSP 2025-1: {e.message}", e.reasons) from None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+from connector.dsp.forms import tidy
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import quoted
 from connector.errors import WireError
@@ -21,11 +22,6 @@ CAUSE_MAX_CHARS = 200  # the library's own sentences fit; longer ones carry a va
 
 ODRL = "http://www.w3.org/ns/odrl/2/"
 UNDEFINED = "urn:undefined-term:"  # stands for "no vocabulary" while terms without a definition are looked for
-
-# The groups of a logical constraint have no `@set` in the context, but the schema demands arrays.
-GROUPS = ("and", "andSequence", "or", "xone")
-# Properties that hold an identifier but that the context leaves without `"@type": "@id"`: a sender of RDF has a node there.
-IDENTIFIERS = ("accessService", "callbackAddress", "endpoint", "endpointURL", "providerPid", "consumerPid", "dataset")
 
 Context = Mapping[str, Any]
 
@@ -59,7 +55,7 @@ def compact(document: object, expected: str, contexts: Mapping[str, Context]) ->
     compacted.pop("@context", None)
     if str(compacted.get("@id", "")).startswith("_:"):
         del compacted["@id"]  # a label within the document it came from, not a name
-    return {"@context": list(CONTEXT), **_tidy(compacted)}
+    return {"@context": list(CONTEXT), **tidy(compacted)}
 
 
 def _root(expanded: list[dict[str, Any]], expected: str, type_iri: str) -> dict[str, str]:
@@ -191,27 +187,6 @@ def _undefined_in_policies(value: object, inside: bool) -> Iterator[str]:
             if inside and key.startswith(UNDEFINED):
                 yield key.removeprefix(UNDEFINED)
             yield from _undefined_in_policies(inner, inside or key.startswith(ODRL) or key.endswith(("/offer", "/agreement")))
-
-
-def _tidy(value: Any) -> Any:
-    """What compaction with the DSP context leaves different from the schemas: groups, references, typed strings."""
-    if isinstance(value, list):
-        return [_tidy(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.get("@type") == "@json":  # a literal: what looks like a term in it is none
-        return value
-    if value.keys() == {"@type", "@value"} and value["@type"] == "xsd:string":  # RDF 1.1: the same as a plain string
-        return value["@value"]
-    return {key: _tidy(_as_schema_has_it(key, inner)) for key, inner in value.items()}
-
-
-def _as_schema_has_it(key: str, value: Any) -> Any:
-    keys = value.keys() if isinstance(value, dict) else ()
-    if key in GROUPS:
-        members = value["@list"] if keys == {"@list"} else value
-        return members if isinstance(members, list) else [members]
-    return value["@id"] if key in IDENTIFIERS and keys == {"@id"} else value
 
 
 def _types(expanded: list[dict[str, Any]]) -> str:

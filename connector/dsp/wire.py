@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from connector.dsp import forms
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT, ERROR_TYPE, PROCESS_TYPE, Kind, Message, Move
 from connector.dsp.schemas import Schemas
 from connector.errors import WireError
@@ -48,8 +49,10 @@ def parse(body: bytes, type_: str, schemas: Schemas) -> Mapping[str, Any] | Need
     """
     document = load(body)
     if isinstance(document, dict):
-        if is_compact(document, type_, schemas):
-            return document
+        found: Mapping[str, Any]
+        for found in forms.readings(document, body):
+            if is_compact(found, type_, schemas):
+                return found
         if document.get("@type") == type_ and _plain(document) and (reasons := schemas.lasting(type_, document)):
             raise WireError(f"the body is not a valid `{type_}`", tuple(reasons))
     return NeedsExpansion(type_)

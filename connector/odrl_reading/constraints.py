@@ -289,6 +289,9 @@ def _compiled(
         if values.misleads(text):
             message = "it has control characters, or some that turn the order in which it is read"
             reading.note(Code.TYPE_MISMATCH, at, message, "write it as people read it", found=shown(text))
+        if text.startswith(("[{", "{")):  # as a value it would be one that nobody has: `isNoneOf` would hold for everybody
+            message = "it is the text of values, as some connectors write a list, and no value"
+            reading.note(Code.TYPE_MISMATCH, at, message, "write the values as an array", found=shown(text))
     if operand.usage and any(values.spells_an_iri(entry) for entry in entries):
         message = "a string is taken as the IRI that it spells, which other connectors may not do"
         patch = _replaced(*((at, {"@id": entry}) for at, entry in places if values.spells_an_iri(entry)))

@@ -94,6 +94,14 @@ def test_a_value_of_another_sort_is_refused(left: str, right: object) -> None:
     assert refused(leaf(left, operator, right)) == [("TYPE_MISMATCH", "/c/0/rightOperand")]
 
 
+@pytest.mark.parametrize("operator", ["eq", "neq", "isAnyOf", "isNoneOf"])
+@pytest.mark.parametrize(
+    "text", ['[{"@value":"marketing"}]', '{"@id":"urn:marketing"}', "[{@value={chars=a, string=a, valueType=STRING}}]"]
+)
+def test_the_text_of_values_is_no_value_for_nobody_has_it_and_is_none_of_it(operator: str, text: str):
+    assert refused(purpose(operator, text)) == [("TYPE_MISMATCH", "/c/0/rightOperand")]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
