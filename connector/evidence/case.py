@@ -31,7 +31,8 @@ class Trust(Value):
 
     @property
     def given(self) -> bool:
-        return bool(self.keys or self.notes)
+        """Whether it says who anybody is: keys of logs and witnesses say nothing of the participants, whom a file may have invented."""
+        return bool(self.keys)
 
 
 class Object(Value):

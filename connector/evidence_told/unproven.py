@@ -24,7 +24,7 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
     signed that it is all."""
     found = []
     if not trust.given:
-        found.append("who the participants are: their keys are taken from the file; give keys from elsewhere with --trust")
+        found.append("who the participants are: their keys are taken from the file; give their self-descriptions with --trust")
     if not signed.flows:
         found.append("that the other party agreed: nothing in the file is signed by it; the agreement rests on the exporter's ledger alone")
     elif not signed.receipts:

@@ -66,7 +66,10 @@ def test_a_participant_may_have_keys_that_the_file_does_not_know_of():
 
 def test_a_log_and_a_witness_may_be_trusted_by_their_verifier_keys_alone():
     log, witness = signer_of(KEYS[PROVIDER], LOGS[PROVIDER]).key.vkey, signer_of(KEYS[CONSUMER], CONSUMER, Kind.COSIGNATURE).key.vkey
-    assert verify(SOUND.data, pinned({}, [log, witness])).sound
+    report = verify(SOUND.data, pinned({}, [log, witness]))
+    assert report.sound
+    assert report.to_json()["identities"] == "of the file", "a file with parties of its own invention could have the same witness"
+    assert any(text.startswith("who the participants are") for text in report.unproven)
     other = signer_of(KEYS[STRANGER], LOGS[PROVIDER]).key.vkey
     assert "signature-untrusted" in codes(pinned({}, [other]))
     assert "checkpoint-cosigner" in codes(pinned({}, [signer_of(KEYS[STRANGER], CONSUMER, Kind.COSIGNATURE).key.vkey]))
