@@ -105,6 +105,7 @@ CODES: Final[dict[str, str]] = {
     "invoice-beyond": "the invoice counts for the provider alone what is not the time that its ack has beyond the receipt",
     "invoice-policy": "the invoice is by another document than that of the agreement",
     "invoice-attested": "a flow of the invoice is said to be attested by both and names no receipt, or the other way round",
+    "invoice-alone": "a flow of the invoice is the provider's word alone, and is of no transfer in the file, or was signed for by then",
     "invoice-flow": "a flow of the invoice is there before, or is not of the transfer and the manifest that its receipt is of",
     "invoice-more": "a flow of the invoice counts more than its receipt, and its ack beyond that",
     "invoice-period": "a flow of the invoice counts less than it came to in the period by its receipts, or its ack is of after that",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from connector.evidence.case import Narrowed
 from connector.evidence.members import Finding
@@ -12,6 +12,8 @@ from connector.metering.closing import REFUSED
 from connector.metering.codes import CODES
 from connector.metering.counts import Counts, total
 from connector.values import Value, field
+
+INVOICE: Final = ("total", "currency", "digest", "provider_only")
 
 
 class FlowTold(Value):
@@ -112,7 +114,7 @@ class Told(Value):
     through: tuple[tuple[str, int, int | None], ...]  # log, how many entries it has by the newest checkpoint, the last of those in the file
     last: float | None  # the latest instant that an entry says
     witnesses: tuple[tuple[str, int, int, int], ...]  # who, entries of the log that it has seen, of those in the file, when
-    invoice: tuple[str, str, str] | None  # total, currency, digest
+    invoice: tuple[str, str, str, str] | None  # total, currency, digest, how much of the total is the provider's word alone
     statements: int
     closings: tuple[ClosingTold, ...] = ()
     answers: int = 0  # with data, that the provider has signed
@@ -224,7 +226,7 @@ def _told(told: Told) -> dict[str, Any]:
         "through": [{"log": log, "size": size, "last": last} for log, size, last in told.through],
         "last": None if told.last is None else rfc3339(told.last),
         "witnesses": [{"by": by, "size": size, "entries": count, "at": rfc3339(at)} for by, size, count, at in told.witnesses],
-        "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
+        "invoice": None if told.invoice is None else dict(zip(INVOICE, told.invoice, strict=True)),
         "statements": told.statements,
         "closings": [each.to_json() for each in told.closings],
         "requests": [{"transfer": transfer, "at": rfc3339(at)} for transfer, at in told.requests],
@@ -262,7 +264,9 @@ def _said(told: Told) -> Iterator[str]:
     if told.alone:
         yield f"Counted by the provider alone: {told.alone} bytes."
     if told.invoice is not None:
-        yield f"Owed: {told.invoice[0]} {told.invoice[1]} (invoice {told.invoice[2]})."
+        total, currency, digest, by_word = told.invoice
+        alone = f", of that {by_word} by the word of the provider alone" if by_word.strip("-0.") else ""
+        yield f"Owed: {total} {currency}{alone} (invoice {digest})."
     erased = f"; the details of {told.erased} were erased or kept back, which the entries outlive" if told.erased else ""
     yield f"On record: {told.entries} entries of the exporter's ledger, each at its place in the signed log{erased}."
     for log, size, last in told.through:

@@ -175,7 +175,7 @@ def _strangers(case: Case, logs: Ledgers) -> None:
 
 def _told(case: Case, signed: Flows, logs: Ledgers, attested: int | None) -> Told:
     said, agreed = case.header.value, case.agreement.value
-    invoice = next((member.value["document"] for member in case.of("invoice")), None)
+    invoice = next(iter(case.of("invoice")), None)
     accounts = [member.value["account"] for member in case.of("transfer") if member.value["account"] is not None]
     witnesses = []
     for each in sorted(logs.cosigned, key=lambda each: (each.by, each.size)):
@@ -200,7 +200,7 @@ def _told(case: Case, signed: Flows, logs: Ledgers, attested: int | None) -> Tol
         through=tuple((log, note.size, max(logs.entries.get(log, ()), default=None)) for log, note in sorted(logs.newest.items())),
         last=logs.last if logs.last > float("-inf") else None,
         witnesses=tuple(witnesses),
-        invoice=None if invoice is None else (str(invoice.get("total")), str(invoice.get("currency")), str(invoice.get("digest"))),
+        invoice=None if invoice is None else _invoice(invoice),
         statements=len(signed.statements),
         closings=tuple(_closings(case, signed)),
         answers=logs.answers,
@@ -213,6 +213,11 @@ def _told(case: Case, signed: Flows, logs: Ledgers, attested: int | None) -> Tol
         standing=logs.standing,
         processes=_processes(case, logs),
     )
+
+
+def _invoice(invoice: Member) -> tuple[str, str, str, str]:
+    total, currency, digest = (str(invoice.value["document"].get(name)) for name in ("total", "currency", "digest"))
+    return total, currency, digest, invoices.by_word(invoice)
 
 
 def _processes(case: Case, logs: Ledgers) -> dict[str, Process]:

@@ -19,7 +19,8 @@ from connector.evidence.members import Member
 from connector.evidence_bills import formed, priced
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, unsigned_time
-from connector.metering_bills.invoice import MILLISECOND, less
+from connector.metering_bills.currencies import exactly
+from connector.metering_bills.invoice import ALONE, MILLISECOND, less
 from connector.values import replace
 
 AMOUNT: Final = re.compile(r"[+-]?[0-9]{1,80}(?:\.[0-9]{1,80})?")  # a price has 24 digits, and what is counted 16
@@ -64,6 +65,7 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
 
 def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
     billed: set[object] = set()
+    signed = _signed(case, found)
     for number, flow in enumerate(_list(said.get("flows"))):
         pointer, transfer = f"/document/flows/{number}", str(flow.get("transfer"))
         if transfer in billed:
@@ -72,6 +74,8 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
         if (flow.get("receipt") is not None) != (flow.get("attested") == "both"):
             case.fault("invoice-attested", at, f"{pointer}/attested")
         if flow.get("receipt") is None:
+            if signed.get(transfer, -inf) < _instant(said.get("to"), inf) - 1:
+                case.fault("invoice-alone", at, f"{pointer}/transfer")
             continue
         receipt = found.receipts.get(read_bytes(flow["receipt"], DIGEST_BYTES) or b"")
         if receipt is None or receipt.value.sequence != flow.get("sequence"):
@@ -86,6 +90,26 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
             case.fault("invoice-more", at, f"{pointer}/counts")
         elif not _came(case, found, receipt, flow, said):
             case.fault("invoice-period", at, f"{pointer}/counts")
+
+
+def _signed(case: Case, found: Flows) -> dict[str, float]:
+    """Since when (POSIX seconds) a consumer has signed for something of each transfer of the file (the provider's pids), by the first ack.
+    An ack of the second in which an invoice ends may have come after that was made."""
+    since = {str(member.value["providerPid"]): inf for member in case.of("transfer")}
+    for chain in found.flows.values():
+        pid, acks = chain.manifest.value.provider_pid, (ack.value.issued for each in chain.acks.values() for ack in each)
+        since[pid] = min(since.get(pid, inf), *acks, inf)
+    return since
+
+
+def by_word(invoice: Member) -> str:
+    """How much of an invoice is owed by the provider's word alone; "" for what is no invoice."""
+    said = invoice.value["document"]
+    try:
+        lines = [_exact(line["amount"]) for line in _list(said.get("lines")) if line["attested"] == ALONE]
+        return exactly(sum(lines, Fraction(0)), said["currency"])
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def billed(invoice: Member) -> dict[str, int]:

@@ -139,6 +139,9 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
         if beside := sorted((invoices.BESIDE - {"digest"}) & member.value["document"].keys()):
             named = " and ".join(f"`{name}`" for name in beside)
             yield f"what the invoice says by {named}, which its digest is not of: it is the word of {case.exporter} alone"
+        if (alone := invoices.by_word(member)).strip("-0."):
+            currency = member.value["document"]["currency"]
+            yield f"that {alone} {currency} of the invoice are owed: {case.consumer} has not signed for it, {case.provider} has counted it"
         for flow in signed.flows.values():
             pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0
             if flow.counts != NOTHING and (until := invoices.billed(member).get(pid, 0)) < last:

@@ -452,6 +452,11 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an invoice by another document", "invoice-policy", invoiced(agreement_digest=OTHER)),
     ("an invoice that says that both attest what nobody has signed", "invoice-attested", flow_of_invoice(receipt=None)),
     ("an invoice that says that nobody attests what both have", "invoice-attested", flow_of_invoice(attested="provider-only")),
+    (
+        "an invoice by the provider's word for what was signed for",
+        "invoice-alone",
+        flow_of_invoice(receipt=None, attested="provider-only", sequence=0),
+    ),
     ("an invoice for a flow twice", "invoice-flow", lambda draft: invoiced(flows=draft.one("invoice")["document"]["flows"] * 2)(draft)),
     ("an invoice for another transfer", "invoice-flow", flow_of_invoice(transfer=LATER)),
     ("an invoice by another manifest", "invoice-flow", flow_of_invoice(manifest=OTHER)),

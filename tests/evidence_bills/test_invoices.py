@@ -4,15 +4,35 @@ import pytest
 
 from connector.evidence.verify import verify
 from connector.evidence_bills.invoices import BESIDE
+from connector.metering.content import digest_of
 from connector.metering.counts import Counts
-from connector.metering.objects import Ack, Receipt
-from connector.metering_bills.invoice import invoice_of
+from connector.metering.objects import Ack, Receipt, digest
+from connector.metering_bills.invoice import Parties, Reading, invoice_of
+from connector.metering_bills.plans import plan_of
+from connector.odrl import load
 from connector.values import replace
 from tests.evidence.forgeries import invoiced, other
-from tests.evidence.rig import DOCUMENT, LAYOUT, NOW, PROVIDER, SOUND, TRANSFER, Story, billed
+from tests.evidence.rig import (
+    AGREEMENT,
+    CONSUMER,
+    COUNTS,
+    DATASET,
+    DOCUMENT,
+    LATER,
+    LAYOUT,
+    NOW,
+    PROVIDER,
+    SOUND,
+    TRANSFER,
+    Draft,
+    Story,
+    billed,
+    fact,
+)  # fmt: skip
 from tests.evidence.test_held import CLOSED
 from tests.metering_bills.priced import price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
+from tests.odrl_forms.shipped import options
 
 
 @pytest.mark.parametrize("total", [" 5.25", "5_.25", "525E-2", "\u0665.25", "5.25\n", "1e999999999", "21/4", "NaN", 5.25, None])
@@ -36,17 +56,6 @@ def test_sums_of_any_size_are_exact():
 
 def test_an_agreement_without_prices_has_no_invoice():
     assert Story(invoice=False).draft().codes() == set()
-
-
-def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
-    draft = SOUND.copy()
-    said = draft.one("invoice")["document"]
-    alone = said["flows"][0] | {"receipt": None, "attested": "provider-only", "sequence": 0}
-    volume, yearly = said["lines"]
-    invoiced(flows=[alone])(draft)
-    assert draft.codes() == {"invoice-line"}, "both attest none of it"
-    invoiced(flows=[alone], lines=[volume | {"attested": "provider-only"}, yearly], attested="in-part")(draft)
-    assert draft.codes() == set()
 
 
 def test_an_invoice_that_bills_less_than_was_signed_for_is_no_lie_and_that_is_said():
@@ -159,3 +168,48 @@ def test_an_end_that_both_know_is_one_that_somebody_has_signed():
     for attested, codes in (("provider-only", set()), ("both", {"invoice-closed"})):
         invoiced(closed=said | {"attested": attested}, attested="both" if attested == "both" else "in-part")(draft)
         assert draft.codes() == codes
+
+
+def counted_alone(draft: Draft, transfer: str) -> None:
+    """An invoice with a flow that nobody has signed for, and by the prices of the agreement what that comes to."""
+    manifest, receipt = (digest(draft.one(kind, number)["jws"]) for kind, number in (("manifest", 0), ("receipt", 1)))
+    known = [Reading(TRANSFER, NOW + 21, COUNTS, 2, manifest, receipt)] if transfer != TRANSFER else []
+    plan = plan_of(load(DOCUMENT, options=options()))
+    assert plan is not None
+    parties = Parties(AGREEMENT, digest_of(DOCUMENT), DATASET, PROVIDER, CONSUMER)
+    readings = [*known, Reading(transfer, NOW + 5, Counts(10**12))]
+    draft.one("invoice")["document"] = invoice_of(parties, plan, readings, NOW, NOW + 22).to_json()
+
+
+def begun() -> Draft:
+    """A file with another transfer, by which nothing was signed for."""
+    draft = Story(extra=((fact("message-received", LATER, state=None), {}),)).draft()
+    known = {"pid": LATER, "providerPid": LATER, "consumerPid": "urn:uuid:l-c", "state": None, "created": None, "account": None}
+    draft.put("transfer", draft.one("transfer") | known, before="decision")
+    counted_alone(draft, LATER)
+    return draft
+
+
+def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice_and_is_attested_by_nobody_else():
+    draft = begun()
+    assert draft.codes() == set()
+    lines = draft.one("invoice")["document"]["lines"]
+    invoiced(lines=[line | {"attested": "both"} for line in lines[:2]] + lines[2:])(draft)
+    assert draft.codes() == {"invoice-line"}, "both attest none of it"
+
+
+def test_what_nobody_has_signed_for_is_told_to_be_the_providers_word_alone():
+    draft = begun()
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert "Owed: 250005.25 EUR, of that 250000.00 by the word of the provider alone (invoice" in "\n".join(report.verdict())
+    assert f"that 250000.00 EUR of the invoice are owed: {CONSUMER} has not signed for it, {PROVIDER} has counted it" in report.unproven
+    assert report.to_json()["agreement"]["invoice"]["provider_only"] == "250000.00"
+    assert verify(SOUND.data).to_json()["agreement"]["invoice"]["provider_only"] == "0.00"
+
+
+@pytest.mark.parametrize("transfer", ["urn:uuid:invented", TRANSFER])
+def test_a_provider_does_not_bill_by_its_word_what_is_no_transfer_or_what_was_signed_for(transfer: str):
+    draft = SOUND.copy()
+    counted_alone(draft, transfer)
+    assert draft.codes() == {"invoice-alone"}
