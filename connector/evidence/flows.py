@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 
 from msgspec import Struct
@@ -76,6 +76,12 @@ class Flows(Struct):
     unpriced: str = ""
     plan: Plan | None = None
     alone: list[str] = field(default_factory=list)
+
+    @property
+    def all(self) -> Iterator[Object]:
+        """Whatever holds."""
+        yield from (each.manifest for each in self.flows.values())
+        yield from (*self.receipts.values(), *self.acks, *self.statements, *self.closings, *self.closing_acks)
 
 
 Reader = Callable[[Case, Flows, Member], None]

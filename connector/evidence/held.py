@@ -58,7 +58,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
         _answers(case, found, places, pid)
         _requests(case, found, places, pid)
         _sinks(case, found, flows, pid)
-    signed = [each.value for each in (*flows.receipts.values(), *flows.acks, *flows.statements, *flows.closings, *flows.closing_acks)]
+    signed = [each.value for each in flows.all]
     instants = [each.issued for each in signed if each.issuer == case.counterparty] + [each.at for each in found.cosigned]
     found.dated = max(instants, default=found.dated)
     found.own = max((float(each.issued) for each in signed if each.issuer == case.exporter), default=found.own)

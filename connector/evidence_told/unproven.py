@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from connector.errors import MeterRefused
 from connector.evidence.case import AHEAD_SECONDS, Case, Ledgers, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.report import rfc3339
 from connector.evidence_bills import invoices, timed
 from connector.metering.closing import instant_of
+from connector.metering.codes import CODES
 from connector.metering.counts import NOTHING
+from connector.metering.statements import Statement, compare
 
 CHOSEN: Final = (
     "what each side has chosen in what it has signed: snapshots and origins of content logs, ids of receipts, statements and closings, and"
@@ -25,13 +28,14 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
     found = []
     if not trust.given:
         found.append("who the participants are: their keys are taken from the file; give their self-descriptions with --trust")
-    if not signed.flows:
+    if all(each.value.issuer != case.counterparty for each in signed.all):
         found.append("that the other party agreed: nothing in the file is signed by it; the agreement rests on the exporter's ledger alone")
-    elif not signed.receipts:
+    if signed.flows and not signed.receipts:
         found.append("that the consumer got anything: it has signed no receipt")
     if any(flow.last is not flow.acked for flow in signed.flows.values()):
         found.append("that the provider has got the last receipt: it has no ack")
     found.extend(_last(case, signed))
+    found.extend(_contradicted(case, signed))
     if signed.objects:
         found.append(CHOSEN)
     if any(flow.manifest.value.unit != "none" for flow in signed.flows.values()):
@@ -61,7 +65,7 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
     found.append(
         "what is neither signed nor in the ledger: names, roles and addresses of participants, by which ids the other side knows what"
         " runs, when the file was exported, when the agreement is to end, by which numbers its events go, whether its account has the last"
-        " ack, and within some minutes when processes began and changed are the exporter's word alone"
+        " ack, what is disputed, and within some minutes when processes began and changed are the exporter's word alone"
     )
     word = "nobody has signed that they are"
     if attested is not None:
@@ -87,6 +91,30 @@ def _last(case: Case, signed: Flows) -> Iterator[str]:
                 f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
                 f" a later one, which says all that they said{'' if flow.acked is flow.last else ', and which nobody has answered yet'}"
             )
+
+
+def _contradicted(case: Case, signed: Flows) -> Iterator[str]:
+    """Of which periods the two sides have signed statements that contradict each other: who leaves out what the other has may be behind."""
+    periods: dict[tuple[int, int], dict[str, list[Statement]]] = {}
+    for said in (each.value for each in signed.statements):
+        periods.setdefault((said.begins, said.ends), {}).setdefault(said.issuer, []).append(said)
+    for (begins, ends), sides in sorted(periods.items()):
+        own, theirs = (sides.get(who, []) for who in (case.exporter, case.counterparty))
+        codes = [_apart(their, each) for their in theirs for each in own]
+        if codes and all(codes):
+            yield (
+                f"that both sides say the same of {rfc3339(begins)} to {rfc3339(ends)}: what {case.counterparty} has signed of it"
+                f" contradicts what {case.exporter} has (`{codes[-1]}`: {CODES[codes[-1]]})"
+            )
+
+
+def _apart(theirs: Statement, own: Statement) -> str:
+    """The code of how two statements contradict each other, "" if they do not."""
+    try:
+        compare(theirs, own)
+    except MeterRefused as refused:
+        return refused.code
+    return ""
 
 
 def _left_out(case: Case, logs: Ledgers, word: str) -> str:

@@ -132,6 +132,7 @@ class Story:
     document: dict[str, Any] = field(default_factory=lambda: DOCUMENT)
     counts: Counts = field(default_factory=lambda: COUNTS)
     finalized: str = "FINALIZED"  # the state in which the provider is when it says so
+    statements: tuple[Change, ...] = ()  # what others are made of the provider's
     closings: tuple[Closing, ...] = ()  # in the order in which they come to the provider's ledger; the first of them counts
     answers: tuple[ClosingAck, ...] = ()  # to them
     counted: dict[str, Any] = field(default_factory=dict)  # what the ledger's count of all says otherwise
@@ -194,6 +195,8 @@ class Story:
         told = Flow(TRANSFER, digest(manifest), 2, digest(two), "both", counts)
         stated = Statement(PROVIDER, CONSUMER, "s1", NOW + 25, AGREEMENT, NOW, NOW + 25, (told,), ledger(), ledger(CONSUMER))
         sign("statement", "statement", stated)
+        for number, change in enumerate(self.statements, 1):
+            sign("statement", f"statement {number}", change(stated))
         say("message-received", TRANSFER, Move.COMPLETION, at=NOW + 25, state="COMPLETED")
         for number, closing in enumerate(self.closings, 1):
             if closing.issuer == PROVIDER:

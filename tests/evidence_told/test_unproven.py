@@ -3,7 +3,11 @@
 import json
 from typing import Any
 
+import pytest
+
 from connector.evidence.verify import verify
+from connector.metering.content import write_bytes
+from connector.metering.objects import digest
 from connector.values import replace
 from tests.evidence.forgeries import other
 from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Story
@@ -16,7 +20,9 @@ def test_what_a_file_does_not_prove_is_said():
     assert "names, roles and addresses of participants, by which ids the other side knows what runs, when the file was exported" in told
     assert f"the ledger of {CONSUMER}" in told
     assert "snapshots and origins of content logs, ids of receipts, statements and closings, and when each was signed" in told
-    assert "when the agreement is to end, by which numbers its events go, whether its account has the last ack, and" in told
+    assert (
+        "when the agreement is to end, by which numbers its events go, whether its account has the last ack, what is disputed, and" in told
+    )
 
 
 def test_an_end_whose_entry_was_left_out_passes_and_is_said_to_be_possible():
@@ -42,11 +48,43 @@ def test_what_an_exporter_has_itself_dated_after_its_file_is_told():
         assert (said in report.unproven) is told
 
 
-def test_a_statement_says_nothing_of_the_time_after_it_was_signed():
-    def by_consumer(value: Any) -> Any:
-        return replace(value, issuer=CONSUMER, audience=PROVIDER, ledger=value.peer, peer=value.ledger, ends=NOW + 10**6)
+def by_consumer(value: Any, **changed: Any) -> Any:
+    """The same statement by the other side, or one that says something else."""
+    return replace(value, issuer=CONSUMER, audience=PROVIDER, id="s2", ledger=value.peer, peer=value.ledger, **changed)
 
-    draft = Story({"receipt 2": other(state="partial"), "statement": by_consumer}).draft()
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [({}, None), ({"begins": NOW - 9, "flows": ()}, None), ({"flows": ()}, "statement-flow")],
+)
+def test_what_a_side_has_left_out_of_a_statement_that_the_other_has_in_its_own_is_told(said: dict[str, Any], code: str | None):
+    """It may have been behind, so it is accused of nothing; and a period that one side alone has signed for contradicts nothing."""
+    report = verify(Story(statements=(lambda value: by_consumer(value, **said),)).draft().data)
+    assert report.sound, report.findings
+    told = [text for text in report.unproven if text.startswith("that both sides say the same")]
+    assert [f"of 2027-01-15T08:00:00Z to 2027-01-15T08:00:25Z: what {CONSUMER} has signed of it contradicts" in each for each in told] == [
+        True for _ in filter(None, [code])
+    ]
+    assert all(f"`{code}`" in each for each in told)
+
+
+def test_that_the_other_party_agreed_is_not_proven_by_a_manifest_of_the_exporter_s_own():
+    """It names the agreement, and whoever invents that can sign it."""
+    draft = SOUND.uncounted()
+    gone = [each for each in draft.members if each[0] in ("receipt", "ack", "statement")]
+    names = {write_bytes(digest(value["jws"])) for _, value in gone}
+    kept = [(kind, value) for kind, value in draft.members if (kind, value) not in gone and value.get("jws") not in names]
+    draft.members = [each for each in kept if each[0] not in ("consistency", "invoice") and "cosignature" not in str(each)]
+    draft.one("transfer")["account"] = None
+    draft.drop("checkpoint", 1)
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert any(text.startswith("that the other party agreed: nothing in the file is signed by it") for text in report.unproven)
+    assert "that the consumer got anything: it has signed no receipt" in report.unproven
+
+
+def test_a_statement_says_nothing_of_the_time_after_it_was_signed():
+    draft = Story({"receipt 2": other(state="partial"), "statement": lambda value: by_consumer(value, ends=NOW + 10**6)}).draft()
     draft.one("transfer")["account"]["status"] = "open"
     report = verify(draft.data)
     assert report.sound, report.findings
