@@ -19,7 +19,18 @@ from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
 from connector.dataplane_accounts.account import Account
 from connector.dsp.messages import Kind
-from connector.errors import Busy, ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, TooMany, Withdrawn, answer_to, told
+from connector.errors import (
+    Busy,
+    ConnectorError,
+    RangeNotSatisfiable,
+    SignatureRefused,
+    SourceFailed,
+    TokenRefused,
+    TooMany,
+    Withdrawn,
+    answer_to,
+    told,
+)
 from connector.metering import credit
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
@@ -167,7 +178,8 @@ def bearer(authorization: str | None) -> str:
 
 def refusal(request: web.Request, name: str, error: ConnectorError) -> web.Response:
     status, code = answer_to(error)
-    telemetry.log.info("refused", door="data", route=name, status=status, code=code, reason=error.message)
+    say = telemetry.log.warning if isinstance(error, SourceFailed) else telemetry.log.info  # it is our operator who has to do something
+    say("refused", door="data", route=name, status=status, code=code, reason=error.message)
     error = told(error)
     response = again(problem(request, error, status, code), error)
     response.headers.update(NO_STORE)

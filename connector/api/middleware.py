@@ -160,8 +160,12 @@ def guard(
                 say("refused", door=door, route=name, status=status, code=code, reason=e.message, **more)
                 return _close_if_unread(request, again(render(request, e, status, code), e))
             except web.HTTPException as e:
+                taken = ", ".join(e.headers.get(hdrs.ALLOW, "").split(","))
                 error = ConnectorError(
-                    {404: "there is nothing at this address", 405: "this method is not taken here"}.get(e.status, e.reason)
+                    {
+                        404: "there is nothing at this address",
+                        405: f"this method is not taken here; taken are {taken}",
+                    }.get(e.status, e.reason)
                 )
                 response = render(request, error, e.status, f"http-{e.status}")
                 if hdrs.ALLOW in e.headers:

@@ -21,6 +21,11 @@ PARAMETER = r"""[ \t]*;[ \t]*([!#$&+\-.^_`|~0-9A-Za-z*]+)(?:[ \t]*=[ \t]*(?:"((?
 LINK = re.compile(rf"[ \t]*<([^<>]*)>((?:{PARAMETER})*)[ \t]*(?:,|$)")
 PARAMETERS = re.compile(PARAMETER)
 DESCRIBED_BY, JWT = "describedby", "application/jwt"
+# What a code means that asking again does not change before somebody over there has done something: ours to say, as no text of theirs is.
+MEANS: Mapping[str, str] = {
+    "source-failed": "the data cannot be read there, or are others than were published; its operator has to look after them",
+    "disk-short": "it has too little room on its disk; its operator has to make some",
+}
 
 
 class Head(Value):
@@ -48,7 +53,8 @@ class Unfit(PeerFailed):
 
 def answered(status: int, code: str | None) -> str:
     """What an error says of an answer with an error status, and of the `code` that its problem details have."""
-    return f"the provider's data listener answered with status {status}" + (f", `{code}`" if code else "")
+    means = f": {MEANS[code]}" if code and code in MEANS else ""
+    return f"the provider's data listener answered with status {status}" + (f", `{code}`{means}" if code else "")
 
 
 def read_head(status: int, headers: Mapping[str, str], offset: int, *, part: bool = False, code: str | None = None) -> Head:

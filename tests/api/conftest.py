@@ -1,7 +1,8 @@
 """A connector behind its protocol listener, a peer and a stranger who say whatever a test wants, and what a message could change."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import io
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from connector import telemetry
 from connector.api.listener import Door, Listening, listen
 from connector.dsp.messages import Kind
 from connector.settings.fields import LimitsSettings
@@ -31,6 +33,14 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
     async with pair.desk(tmp_path_factory.mktemp("dsp") / "x", limits=limits) as made:
         await made.us.publish(DATASET, OPEN | {"@id": OFFER})
         yield made
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    telemetry.configure_logging("info", "json", out)
+    yield out
+    telemetry.configure_logging("info", "json")
 
 
 def valid(shape: str, document: Any) -> Any:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -42,14 +42,6 @@ async def small(_request: web.Request) -> web.Response:
 
 def at_root(handler: object) -> object:
     return lambda app: app.router.add_get("/", handler) and None
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    out = io.StringIO()
-    telemetry.configure_logging("info", "json", out)
-    yield out
-    telemetry.configure_logging("info", "json")
 
 
 @asynccontextmanager

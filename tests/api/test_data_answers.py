@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +86,13 @@ async def test_an_error_is_a_problem_that_names_no_place_of_ours(error: Exceptio
     assert "a defect" not in str(body)
     if isinstance(error, ConnectorError):
         assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.asyncio
+async def test_data_of_ours_that_cannot_be_read_are_a_warning_to_our_operator_and_a_wrong_token_is_none(log: io.StringIO):
+    await answer(SourceFailed("`table.csv` changed since it was published: publish it again"))
+    await answer(TokenRefused("no"))
+    assert [orjson.loads(line)["level"] for line in log.getvalue().splitlines()] == ["warning", "info"]
 
 
 @pytest.mark.asyncio

@@ -89,6 +89,12 @@ def test_any_other_status_is_a_refusal_that_keeps_its_number(status: int):
     assert refused.value.status == status
 
 
+@pytest.mark.parametrize(("status", "code", "who"), [(502, "source-failed", "look after them"), (503, "disk-short", "make some")])
+def test_what_only_the_operator_over_there_can_mend_is_said_in_our_own_words(status: int, code: str, who: str):
+    with pytest.raises(NotNow, match=rf"status {status}, `{code}`: .*its operator has to {who}"):
+        read_head(status, {}, 0, code=code)
+
+
 @pytest.mark.parametrize("status", [401, 503])
 def test_a_refusal_says_the_code_that_the_provider_gave(status: int):
     with pytest.raises(PeerFailed, match=rf"status {status}, `signature-old`$"):
