@@ -62,7 +62,8 @@ class Flows(Struct):
     (`closing_acks`) as they stand, `answered` those of the answers that hold by the digests of the closings, and `objects`, all of them by
     digest; `transfers` are the members of that kind by the exporter's pids; `unpriced` says why prices of the invoice were not
     compared with those of the agreement, "" if they were; `alone` are the transfers (the provider's pids) of which it leaves out what
-    their provider had counted before anything was signed for."""
+    their provider had counted before anything was signed for, `forgotten` those of which a consumer has lost how far they had come before
+    it begins."""
 
     flows: dict[bytes, Flow] = field(default_factory=dict)
     receipts: dict[bytes, Object] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Flows(Struct):
     unpriced: str = ""
     plan: Plan | None = None
     alone: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
 
     @property
     def all(self) -> Iterator[Object]:

@@ -178,7 +178,8 @@ def _within(flow: dict[str, Any]) -> bool:
 
 def _came(case: Case, found: Flows, receipt: Object, flow: dict[str, Any], said: dict[str, Any]) -> bool:
     """Whether a flow is in a period that its ack is not after, and counts all but what it had come to before that, by a receipt that was
-    acknowledged then, which a consumer may have lost; or, where there was none yet, by what its provider had counted alone."""
+    acknowledged then; or, where there was none yet, by what its provider had counted alone. Where a consumer has lost receipts nobody knows
+    what they said, but that it was no less than what is known, and that nothing had come before the transfer."""
     chain = found.flows[receipt.value.manifest]
     begins, ends = _instant(said.get("from"), -inf), _instant(said.get("to"), inf)
     acks = chain.acks.get(receipt.digest, [])
@@ -186,8 +187,11 @@ def _came(case: Case, found: Flows, receipt: Object, flow: dict[str, Any], said:
         return False
     so_far = counts_of(flow["counts_so_far"]) + _unsigned(chain, receipt)
     before, known = less(so_far, counts_of(flow["counts"])), list(_before(chain, begins))
-    if before == NOTHING or chain.lost or any(before in whole for _, whole in known):
+    if before == NOTHING or any(before in whole for _, whole in known):
         return True
+    if chain.lost and begins > chain.manifest.value.issued:
+        found.forgotten.append(str(flow["transfer"]))
+        return NOTHING.within(before) and all(any(each.within(before) for each in whole) for _, whole in known)
     if known or not _counted_alone(case, before, begins):
         return False
     found.alone.append(str(flow["transfer"]))

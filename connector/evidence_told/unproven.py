@@ -163,6 +163,8 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
         yield f"that the invoice is by the prices of the agreement: {signed.unpriced}"
     for pid in signed.alone:
         yield f"what transfer {pid} had come to before the period of the invoice: nobody had signed for it, {case.provider} has counted it"
+    for pid in signed.forgotten:
+        yield f"what transfer {pid} had come to before the period of the invoice: {case.exporter} has lost the receipt that says so"
     for member in case.of("invoice"):
         if beside := sorted((invoices.BESIDE - {"digest"}) & member.value["document"].keys()):
             named = " and ".join(f"`{name}`" for name in beside)

@@ -81,7 +81,7 @@ def test_live_data_are_counted_by_what_both_have_signed():
     assert [text for text in report.unproven if "the number of records" in text]
 
 
-def _of_consumer(**change: Callable[[Any], Any]) -> Draft:
+def of_consumer(**change: Callable[[Any], Any]) -> Draft:
     """The file as the consumer exports it, without a ledger."""
     bare = {"receipt 2": other(ledger=None), "statement": other(ledger=None, peer=None)}
     changes = {name.replace("_", " "): each for name, each in change.items()}
@@ -104,7 +104,7 @@ def _then(*steps: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
 
 
 def test_a_consumer_that_has_lost_its_receipts_shows_the_one_that_it_had_back_and_says_so():
-    draft = _of_consumer()
+    draft = of_consumer()
     assert draft.codes() == set()
     for kind in ("receipt", "ack"):
         draft.drop(kind)
@@ -116,7 +116,7 @@ def test_a_consumer_that_has_lost_its_receipts_shows_the_one_that_it_had_back_an
 
 
 def test_what_came_back_unanswered_is_the_consumers_own_word_and_no_fault_of_its_file():
-    alone = _of_consumer()
+    alone = of_consumer()
     for kind in ("receipt", "ack"):
         alone.drop(kind)
     alone.drop("ack")
@@ -131,7 +131,7 @@ def test_what_came_back_unanswered_is_the_consumers_own_word_and_no_fault_of_its
 
 
 def test_what_came_back_has_to_hold_and_the_provider_loses_none():
-    false = _of_consumer(receipt_2=other(counts=Counts(10**9, 0, 1, 1, 7)))
+    false = of_consumer(receipt_2=other(counts=Counts(10**9, 0, 1, 1, 7)))
     for kind in ("receipt", "ack"):
         false.drop(kind)
     assert "bytes-differ" in false.codes()
