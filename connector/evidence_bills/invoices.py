@@ -191,7 +191,8 @@ def _came(case: Case, found: Flows, receipt: Object, flow: dict[str, Any], said:
         return True
     if chain.lost and begins > chain.manifest.value.issued:
         found.forgotten.append(str(flow["transfer"]))
-        return NOTHING.within(before) and all(any(each.within(before) for each in whole) for _, whole in known)
+        possible = NOTHING.within(before) and replace(before, microseconds=0).within(so_far)
+        return possible and all(any(each.within(before) for each in whole) for _, whole in known)
     if known or not _counted_alone(case, before, begins):
         return False
     found.alone.append(str(flow["transfer"]))

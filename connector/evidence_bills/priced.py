@@ -51,6 +51,20 @@ def check(case: Case, found: Flows, at: Member) -> None:
         _lines(case, found, at, found.plan)
 
 
+def untold(case: Case, found: Flows) -> str:
+    """What is not proven of what is owed where the file has no invoice; "" if the agreement has no prices. Both sides have signed that it
+    has some where a manifest names them; for a subscription nobody has to sign anything."""
+    try:
+        priced = plan_of(load(case.agreement.value["document"], options=case.options)) is not None
+    except PolicyError as error:
+        priced, why = False, error.message
+    else:
+        why = ""
+    if priced or any(each.manifest.value.prices is not None for each in found.flows.values()):
+        return "what is owed: the agreement has prices, and there is no invoice in the file"
+    return f"whether anything is owed: what the agreement says of prices is not understood here ({why})" if why else ""
+
+
 def _time(case: Case, found: Flows, at: Member, policy: Policy) -> None:
     """Whether less time than was signed for is billed where no quota meters it."""
     if any(tally.operand == METERED_TIME for tally in tallies(policy)):

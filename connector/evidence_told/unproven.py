@@ -9,7 +9,7 @@ from connector.errors import MeterRefused
 from connector.evidence.case import AHEAD_SECONDS, Case, Ledgers, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.report import rfc3339
-from connector.evidence_bills import invoices, timed
+from connector.evidence_bills import invoices, priced, timed
 from connector.metering.closing import instant_of
 from connector.metering.codes import CODES
 from connector.metering.counts import NOTHING
@@ -176,8 +176,8 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
             pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0
             if flow.counts != NOTHING and (until := invoices.billed(member).get(pid, 0)) < last:
                 yield f"what is owed for transfer {pid} by receipt {last}: the invoice in the file goes to receipt {until}"
-    if not case.of("invoice") and any(flow.manifest.value.prices is not None for flow in signed.flows.values()):
-        yield "what is owed: the agreement has prices, and there is no invoice in the file"
+    if not case.of("invoice") and (text := priced.untold(case, signed)):
+        yield text
 
 
 def _ended(case: Case, signed: Flows) -> Iterator[str]:

@@ -179,3 +179,17 @@ def test_prices_that_both_sides_have_signed_for_and_are_read_otherwise_here_are_
         report = verify(draft.data, profiles=options().profiles)
         assert report.sound is sound, report.findings
         assert sound is any("prices of another name" in text for text in report.unproven)
+
+
+def test_a_file_without_an_invoice_does_not_hide_that_something_is_owed():
+    """A subscription is owed though nothing flows, and no manifest has to name prices."""
+    use = {"action": "use"}
+    for rules, told in (
+        (DOCUMENT["permission"], "what is owed: the agreement has prices, and there is no invoice in the file"),
+        ([use], ""),
+        ([use | {"constraint": [{"leftOperand": "odrl:nothing", "operator": "eq", "rightOperand": 1}]}], "whether anything is owed: "),
+    ):
+        report = verify(Story(document=DOCUMENT | {"permission": rules}, invoice=False).draft().data)
+        assert report.sound, report.findings
+        found = [text for text in report.unproven if "is owed" in text]
+        assert [text[: len(told)] for text in found] == [told] * bool(told)
