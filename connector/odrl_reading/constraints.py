@@ -104,7 +104,7 @@ def _logical(
 
 
 def _id(raw: dict[str, Any], path: str, reading: Reading) -> str:
-    return (iri(raw["@id"], place(raw, path, "@id"), reading) or "") if "@id" in raw else ""
+    return reading.describe(raw, path, iri(raw["@id"], place(raw, path, "@id"), reading) or "") if "@id" in raw else ""
 
 
 def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:

@@ -105,8 +105,8 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
     known, opaque = fields(document, _POLICY, "", reading)
     kind = type_of(known, "policy", "", reading)
     agreement = kind == "Agreement" and reading.dialect == "dsp"
-    identifier = iri(known.get("@id"), place(known, "", "@id"), reading)
-    inherited = inherit.gather(known, identifier or "", parents, reading, _policy)
+    identifier = reading.describe({}, "", iri(known.get("@id"), place(known, "", "@id"), reading) or "")
+    inherited = inherit.gather(known, identifier, parents, reading, _policy)
     pushed = {name: known[name] for name in ("target", "assignee") if _says_more(known.get(name))}
     target = None if "target" in pushed else _single(known, "target", reading, required=agreement)
     assigners = _ids(known.get("assigner"), place(known, "", "assigner"), reading, required=agreement)
@@ -135,7 +135,7 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
     if any(finding.code is Code.MALFORMED for finding in reading.findings):
         return None
     return Policy(
-        id=identifier or "",
+        id=identifier,
         kind=kind or ("Set" if reading.dialect == "odrl" else "Offer"),
         target=target or inherited.target,
         assigner=next(iter(assigners), None) or inherited.assigner,
@@ -310,7 +310,7 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shar
         constraints=constraints,
         opaque=opaque,
         judge=all_of([node.judge for node in constraints]),
-        id=iri(known.get("@id"), place(known, path, "@id"), reading) or "",
+        id=reading.describe(raw, path, iri(known.get("@id"), place(known, path, "@id"), reading) or ""),
         duties=duties,
         when=_when(named, constraints, reading),
         functions=functions,

@@ -104,6 +104,7 @@ class Reading:
     __slots__ = (
         "ancestors",
         "base",
+        "described",
         "dialect",
         "findings",
         "instants",
@@ -134,6 +135,7 @@ class Reading:
         self.measures: set[tuple[str, str]] = set()
         self.leaves = self.suggestions = 0
         self.words = 0
+        self.described: dict[str, object] = {}  # id -> what it names
         self.source: Callable[[str], str] = _nowhere
 
     def note(self, code: Code, path: str, message: str, fix: str, severity: Literal["error", "warning"] = "error", **more: Any) -> None:
@@ -160,6 +162,14 @@ class Reading:
     def give_up(self, path: str, message: str, fix: str) -> None:
         """Stop reading a document that exceeds a limit."""
         raise refusal("policy", (*self.findings, Finding(Code.LIMIT_EXCEEDED, path, message, fix, source=self.source(path))))
+
+    def describe(self, raw: dict[str, Any], path: str, id: str) -> str:
+        """The id of a policy, a rule or a constraint, with a finding if it is that of another one: to a reader of RDF both are one, which
+        says all that either does."""
+        if id and self.described.setdefault(id, raw) != raw:
+            message = f"`{shown(id)}` is the id of something else as well, and readers of RDF take both for one"
+            self.note(Code.MALFORMED, path, message, "give each an id of its own, or none")
+        return id
 
     def nearest(self, word: str, known: Iterable[str]) -> str | None:
         """The known word that is spelled most like this one, if any is close, for the first SUGGESTIONS_MAX that are asked for."""

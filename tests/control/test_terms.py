@@ -187,7 +187,7 @@ def test_an_agreement_that_differs_in_anything_else_is_read_by_its_words(more: d
 @pytest.mark.parametrize(
     "document",
     [
-        agreement(permission=[{"@id": FIRST, "action": "use"}]),
+        agreement(permission=[{"@id": f"{FIRST}#1", "action": "use"}]),
         agreement("urn:agreement:1"),
         agreement(**{"@context": ["https://w3id.org/dspace/2025/1/context.jsonld"]}),
         {**agreement(), "@type": "Offer"},

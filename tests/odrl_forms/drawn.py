@@ -43,6 +43,7 @@ class Drawing:
         self.chance, self.registry = Random(seed), registry
         self.operands = sorted({row.iri: row for row in registry.operands.values()}.values(), key=lambda row: row.iri)
         self.actions = sorted({*INCLUDED_IN, *registry.within})
+        self.named: set[str] = set()
 
     def policy(self) -> dict[str, Any]:
         chance = self.chance
@@ -50,7 +51,7 @@ class Drawing:
             "@context": "http://www.w3.org/ns/odrl.jsonld",
             "@type": chance.choice(("Set", "Offer", "Agreement", "Request")),
         }
-        self.maybe(tree, "uid", self.name)
+        self.maybe(tree, "uid", self.own)
         self.maybe(tree, "target", self.name)
         self.maybe(tree, "assigner", self.name)
         self.maybe(tree, "assignee", lambda: [self.name() for _ in range(chance.randint(1, 3))])
@@ -69,10 +70,15 @@ class Drawing:
     def name(self) -> str:
         return self.chance.choice([text for text in (*IRIS, *TEXTS, "did:web:b.example", "urn:ds:42") if text.isprintable()])
 
+    def own(self) -> str:
+        """A name that nothing else of the policy has."""
+        self.named.add(name := next((name for name in (self.name() for _ in range(9)) if name not in self.named), f"urn:{len(self.named)}"))
+        return name
+
     def rule(self, below: str) -> dict[str, Any]:
         rule: dict[str, Any] = {}
         self.maybe(rule, "action", lambda: [self.action() for _ in range(self.chance.randint(1, 2))], 0.9)
-        self.maybe(rule, "uid", self.name, 0.2)
+        self.maybe(rule, "uid", self.own, 0.2)
         self.maybe(rule, "target", lambda: [self.scope("Asset") for _ in range(self.chance.randint(1, 2))], 0.3)
         self.maybe(rule, "assigner", lambda: self.scope("Party"), 0.1)
         self.maybe(rule, "assignee", lambda: [self.scope("Party")], 0.3)
@@ -108,7 +114,7 @@ class Drawing:
             node: dict[str, Any] = {kind: {"@list": parts} if kind == "andSequence" else parts}
         else:
             node = self.atom(self.chance.choice(self.operands))
-        self.maybe(node, "uid", self.name, 0.1)
+        self.maybe(node, "uid", self.own, 0.1)
         return node
 
     def atom(self, operand: Operand) -> dict[str, Any]:

@@ -497,3 +497,32 @@ def test_the_empty_list_of_turtle_opens_no_rule_either(term: str) -> None:
 def test_what_is_null_is_no_way_to_say_that_there_is_none(term: str) -> None:
     with pytest.raises(PolicyError, match="there is nothing in it"):
         load(read_by_the_w3c(term, None, "rule"))
+
+
+RULE = {"@id": "urn:r", "action": "use", "constraint": [{"@id": "urn:c", **leaf("odrl:purpose", "eq", "research")}]}
+
+
+@pytest.mark.parametrize("form", ["dsp", "w3c", "json"])
+def test_two_rules_or_constraints_of_one_id_are_refused_as_readers_of_rdf_take_both_for_one(form: str) -> None:
+    """As a graph this permits research; read one after the other, the second rule would permit anything."""
+
+    def read(*rules: dict[str, Any], **more: Any) -> Any:
+        document = offer(*rules, **more)
+        if form != "dsp":
+            document |= {"@context": "http://www.w3.org/ns/odrl.jsonld"}
+        return load(document if form != "json" else json.dumps([document]))
+
+    other = {"action": "use", "@id": "urn:r"}
+    constraint = {"@id": "urn:c", **leaf("odrl:purpose", "eq", "quality")}
+    assert not read(RULE, RULE).refused
+    if form == "json":  # where they are a graph
+        assert len(read(RULE, other).permissions) == 1
+        return
+    for rules, more, path in (
+        ((RULE, other), {}, "/permission/1"),
+        ((RULE, {"action": "use", "constraint": [constraint]}), {}, "/permission/1/constraint/0"),
+        ((RULE,), {"@id": "urn:r"}, "/permission/0"),
+        ((RULE,), {"prohibition": [other]}, "/prohibition/0"),
+    ):
+        with pytest.raises(PolicyError, match=f"{path}: .* readers of RDF take both for one"):
+            read(*rules, **more)
