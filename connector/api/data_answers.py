@@ -43,6 +43,7 @@ from connector.signatures.jws import SigningKey
 from connector.signatures.used import Kept, UsedIds
 
 BEARER_CHARACTERS_MAX = 4096
+JWS_DOTS = 2  # of the compact form (RFC 7515, 3.1)
 BASE_BYTES_MAX = 4096  # of a signature on record: a ledger has no room for whatever a client puts into its fields
 SINK = "/sink/"  # the path below which data are brought
 TRACEPARENT = istr("traceparent")
@@ -170,7 +171,10 @@ def to_sign(request: web.Request) -> str:
 
 
 def bearer(authorization: str | None) -> str:
-    scheme, _, token = (authorization or "").partition(" ")
+    """The token of an `Authorization` header (RFC 6750, 2.1). Clients of Eclipse EDC present what they were given as `authorization` as the
+    whole value: a JWS is taken so, too. Raises TokenRefused."""
+    said = authorization or ""
+    scheme, _, token = said.partition(" ") if " " in said or said.count(".") != JWS_DOTS else ("bearer", "", said)
     if scheme.lower() != "bearer" or not token or len(token) > BEARER_CHARACTERS_MAX:
         raise TokenRefused("send the access token as `Authorization: Bearer ...`")
     return token.strip()

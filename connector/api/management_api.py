@@ -17,6 +17,7 @@ from connector.api.middleware import Handler, Limits, read_body
 from connector.api_management import billing_api, credit_api, events_api, evidence_api, pulls_api
 from connector.api_management.doors import Doors
 from connector.control.publish import Manifest
+from connector.dataplane.edr import read_address
 from connector.dsp import negotiation, transfer
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
@@ -283,7 +284,7 @@ class ManagementApi:
         edr = await self._d.store.edr(process.pid)
         if process.state != "STARTED" or edr is None:
             raise Contradiction(f"transfer `{process.pid}` is in state {process.state} and has no data address to use now")
-        view = {"endpoint": edr.address.get("endpoint"), "authorization": edr.access_token, "expires": shapes.instant(edr.expires)}
+        view = {"endpoint": read_address(edr.address).endpoint, "authorization": edr.access_token, "expires": shapes.instant(edr.expires)}
         return shapes.answer(view, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def _order(self, request: web.Request) -> web.Response:

@@ -22,8 +22,9 @@ ACCESS, REFRESH = "at+jwt", "rt+jwt"  # RFC 9068, 2.1; the second is ours, so th
 REFRESH_SECONDS_MAX = 366 * 86_400  # for agreements without an end
 CHECKED_MAX = 4096  # tokens whose signature is remembered, some 1 KiB each
 NOT_VALID = "the token is not valid here"  # one text for foreign, forged and unknown ones: who tries them learns nothing
+EDC = "https://w3id.org/edc/v0.0.1/ns/"  # Eclipse EDC shows its users only what it finds under names that begin so
 # Names under which older connectors send the properties.
-PREFIXES = ("https://w3id.org/edc/v0.0.1/ns/", "https://w3id.org/tractusx/auth/", "edc:", "tx-auth:")
+PREFIXES = (EDC, "https://w3id.org/tractusx/auth/", "edc:", "tx-auth:")
 VISIBLE = re.compile(r"[!-~]+")
 ADDRESS_URL_CHARACTERS_MAX = 2048
 
@@ -64,6 +65,7 @@ class Address(Value):
     refresh_token: str | None
     refresh_endpoint: str | None
     expires_seconds: float | None
+    by_edc: bool = False  # its token stands under the name that Eclipse EDC has for it
 
 
 class Tokens:
@@ -115,19 +117,23 @@ class Tokens:
         return jws.sign(claims, self._signer(), typ), expires - now
 
     def data_address(self, grant: Grant) -> dict[str, Any]:
-        """Return the `DataAddress` of a transfer start message (DSP 2025-1), with fresh tokens."""
+        """Return the `DataAddress` of a transfer start message (DSP 2025-1), with fresh tokens; what a client needs to begin stands there
+        under EDC's names, too."""
         token, life_seconds = self.access(grant)
+        endpoint = f"{self._url}/data/{grant.transfer}"
         properties = {
             "authorization": token,
             "authType": "bearer",
             "expiresIn": whole_seconds(life_seconds),
             "refreshToken": self.refresh(grant),
             "refreshEndpoint": f"{self._url}/token",
+            f"{EDC}endpoint": endpoint,
+            f"{EDC}authorization": token,
         }
         return {
             "@type": "DataAddress",
             "endpointType": ENDPOINT_TYPE,
-            "endpoint": f"{self._url}/data/{grant.transfer}",
+            "endpoint": endpoint,
             "endpointProperties": [{"@type": "EndpointProperty", "name": n, "value": v} for n, v in properties.items()],
         }
 
@@ -191,9 +197,11 @@ def read_address(document: Mapping[str, Any]) -> Address:
     """
     listed = document.get("endpointProperties")
     properties: dict[str, str] = {}
+    names: set[str] = set()
     for item in listed if isinstance(listed, list) else [listed]:
         if isinstance(item, Mapping) and isinstance(item.get("name"), str) and isinstance(item.get("value"), str):
             properties.setdefault(_short(item["name"]), item["value"])
+            names.add(item["name"])
     endpoint = document.get("endpoint") or properties.get("endpoint")
     refresh_endpoint = properties.get("refreshEndpoint")
     if not endpoint:
@@ -211,7 +219,8 @@ def read_address(document: Mapping[str, Any]) -> Address:
             raise ValueError("one of its tokens is empty, or has characters that no token has")
     expires_in = properties.get("expiresIn", "")
     expires_seconds = float(expires_in) if expires_in.isascii() and expires_in.isdigit() and len(expires_in) <= 10 else None  # noqa: PLR2004
-    return Address(endpoint, token, properties.get("refreshToken"), refresh_endpoint, expires_seconds)
+    by_edc = f"{EDC}authorization" in names and "authorization" not in names
+    return Address(endpoint, token, properties.get("refreshToken"), refresh_endpoint, expires_seconds, by_edc)
 
 
 def _short(name: str) -> str:

@@ -16,7 +16,7 @@ import orjson
 
 from connector import telemetry
 from connector.dataplane.edr import is_token, read_address
-from connector.dsp.answers import CLOCKS_APART, by_clocks
+from connector.dsp.answers import CLOCKS_APART, NOT_US, by_clocks
 from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.ports import Clock, Identity, Peer
 from connector.records import Edr
@@ -37,9 +37,13 @@ class Access:
         self, edr: Edr, provider: str, *, peer: Peer, identity: Identity, clock: Clock, renewed: Callable[[Edr], Awaitable[None]]
     ) -> None:
         try:
-            self.endpoint = read_address(edr.address).endpoint
+            read = read_address(edr.address)
         except ValueError as error:
             raise PeerFailed(f"the data address of the provider cannot be used: {error}") from None
+        self.endpoint = read.endpoint
+        # Whether the token is the whole value of `Authorization`: the data plane of Eclipse EDC says `bearer` and takes it so only; None if
+        # that has to be found out.
+        self._alone = None if read.by_edc else False
         self._edr, self._provider = edr, provider
         self.peer, self._identity, self._clock, self._renewed = peer, identity, clock, renewed
         self._lock = asyncio.Lock()
@@ -91,15 +95,30 @@ class Access:
             self.renewals += 1
 
     async def presented(self, call: Callable[[str | None], Awaitable[T]]) -> T:
-        """What `call` returns with a token that holds; if it is refused with 401 all the same, once more with a new one."""
+        """What `call` returns with the value of `Authorization` for a token that holds; if it is refused with 401 all the same, once more
+        with a new one. A provider that may be an Eclipse EDC is shown the token alone before that."""
         token = await self.token()
         try:
-            return await call(token)
+            return await call(self._said(token))
         except PeerRefused as refused:
+            if token is None or refused.status not in NOT_US:
+                raise
+            if self._alone is None:
+                try:
+                    found = await call(token)
+                except PeerRefused as again:
+                    if again.status not in NOT_US:
+                        raise
+                else:
+                    self._alone = True
+                    return found
             if refused.status != HTTPStatus.UNAUTHORIZED or not self.renewable:
                 raise
         await self.renew(token)
-        return await call(await self.token())
+        return await call(self._said(await self.token()))
+
+    def _said(self, token: str | None) -> str | None:
+        return token if token is None or self._alone else f"Bearer {token}"
 
     async def keep(self) -> None:
         """Renew ahead of expiry until cancelled. A renewal that fails is tried again; the next request will say if it matters."""

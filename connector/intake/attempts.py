@@ -70,11 +70,11 @@ def stated(pull: Pull) -> bytes | None:
     return pull.sha256 if pull.stated else None
 
 
-def request_headers(token: str | None, span: tuple[str, str] | None) -> dict[str, str]:
+def request_headers(authorization: str | None, span: tuple[str, str] | None) -> dict[str, str]:
     """The head of a request for data: all, or `span`, a range and the entity tag that it is meant for."""
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"} | telemetry.trace_header()
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
+    if authorization is not None:
+        headers["Authorization"] = authorization
     return headers if span is None else headers | {"Range": f"bytes={span[0]}", "If-Range": span[1]}
 
 
@@ -167,12 +167,12 @@ class Attempts:
         last = max(0, (self._pull.size_bytes or self._sink.size_bytes) - 1)
         return min(self._sink.size_bytes, last) // chunk_bytes * chunk_bytes
 
-    async def _request(self, token: str | None) -> Described | None:
+    async def _request(self, authorization: str | None) -> Described | None:
         """One GET from where the part ends. Raises as `read_head`, PeerFailed for a cut."""
         if self._sink.size_bytes and self._pull.validator is None:
             await self._restart("the provider gave no strong entity tag, so what is here cannot be continued")
         offset = self._next()
-        asked = request_headers(token, None if self._pull.validator is None or not offset else (f"{offset}-", self._pull.validator))
+        asked = request_headers(authorization, None if self._pull.validator is None or not offset else (f"{offset}-", self._pull.validator))
         async with AsyncExitStack() as stack:
             opened = self._peer.stream("GET", self._access.endpoint, headers=asked, idle_seconds=self._idle_seconds)
             incoming = await stack.enter_async_context(opened)

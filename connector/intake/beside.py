@@ -93,8 +93,8 @@ class Beside:
     async def post(self, url: str, receipt: str) -> Reply:
         """Post a receipt. An answer that refuses it is an answer, too: only those that ask for patience or for another token are raised."""
 
-        async def call(token: str | None) -> Reply:
-            headers = _headers(token) | {"Content-Type": JWT}
+        async def call(authorization: str | None) -> Reply:
+            headers = _headers(authorization) | {"Content-Type": JWT}
             reply = await self._peer.send("POST", url, headers=headers, body=receipt.encode("ascii"), limit_bytes=OBJECT_BYTES_MAX)
             if reply.status in LATER or reply.status == HTTPStatus.UNAUTHORIZED:
                 raise _refusal(reply)
@@ -103,8 +103,8 @@ class Beside:
         return await self._access.presented(call)
 
     async def _get(self, url: str, limit_bytes: int) -> bytes:
-        async def call(token: str | None) -> bytes:
-            reply = await self._peer.send("GET", url, headers=_headers(token), limit_bytes=limit_bytes)
+        async def call(authorization: str | None) -> bytes:
+            reply = await self._peer.send("GET", url, headers=_headers(authorization), limit_bytes=limit_bytes)
             if reply.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
                 raise _refusal(reply)
             return reply.body
@@ -141,9 +141,9 @@ async def code_of(incoming: Download) -> str | None:
     return problem_code(body)
 
 
-def _headers(token: str | None) -> dict[str, str]:
+def _headers(authorization: str | None) -> dict[str, str]:
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"} | telemetry.trace_header()
-    return headers if token is None else headers | {"Authorization": f"Bearer {token}"}
+    return headers if authorization is None else headers | {"Authorization": authorization}
 
 
 def _refusal(reply: Reply) -> PeerFailed:

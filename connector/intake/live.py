@@ -269,8 +269,8 @@ class Following:
 
         async with AsyncExitStack() as stack:
 
-            async def call(token: str | None) -> Incoming:
-                headers = request_headers(token, (f"{offset}-{live.LAST}", self._etag))
+            async def call(authorization: str | None) -> Incoming:
+                headers = request_headers(authorization, (f"{offset}-{live.LAST}", self._etag))
                 opened = self._peer.stream("GET", self._access.endpoint, headers=headers, idle_seconds=IDLE_SECONDS)
                 incoming = await stack.enter_async_context(opened)
                 if incoming.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._held.size_bytes:

@@ -254,8 +254,8 @@ class Proven:
 
         async with AsyncExitStack() as stack:
 
-            async def call(token: str | None) -> Incoming:
-                headers = request_headers(token, None if whole else (f"{offset}-{last}", self._promise.etag))
+            async def call(authorization: str | None) -> Incoming:
+                headers = request_headers(authorization, None if whole else (f"{offset}-{last}", self._promise.etag))
                 opened = self._road.peer.stream("GET", self._road.access.endpoint, headers=headers, idle_seconds=self._road.idle_seconds)
                 incoming = await stack.enter_async_context(opened)
                 head = read_head(incoming.status, incoming.headers, offset, part=not whole, code=await code_of(incoming))

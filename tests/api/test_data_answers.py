@@ -58,10 +58,16 @@ async def answer(error: Exception | None, method: str = "GET", **headers: str) -
     return status, told, dict(orjson.loads(body or b"{}"))
 
 
-@pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer " + "x" * 5000])
+@pytest.mark.parametrize(
+    "value", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer " + "x" * 5000, "abc", "a.b", "a.b.c.d", ".." + "x" * 5000]
+)
 def test_what_is_no_bearer_token_is_refused_with_how_to_send_one(value: str | None):
     with pytest.raises(TokenRefused, match="Authorization: Bearer"):
         bearer(value)
+
+
+def test_clients_of_edc_that_present_the_token_without_a_scheme_are_heard():
+    assert bearer("head.claims.signature") == "head.claims.signature"
 
 
 def test_the_scheme_is_written_as_one_likes():

@@ -1,6 +1,7 @@
 """How each side of a transfer answers each message: who may begin one, what a start carries, and what ends it."""
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections import Counter
@@ -40,6 +41,8 @@ from tests.pair import (
     transfer,
     until_policy,
 )  # fmt: skip
+
+EDC_SAID: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/edc/messages.json").read_text())
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -270,6 +273,14 @@ async def test_the_data_address_of_a_start_is_kept_with_the_step(at: Desk):
     assert edr is not None
     assert (edr.address, edr.access_token) == (ADDRESS, "secret-token")
     assert not any("secret-token" in repr(row) for row in await at.us.evidence(process.pid))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_operator_sees_where_the_data_are_also_if_edc_says_it_among_the_properties(at: Desk):
+    process, agreed = await requested(at)
+    assert (await say(at, Move.START, process, agreed, dataAddress=EDC_SAID["start"]["dataAddress"])).json["state"] == "STARTED"
+    shown = await at.us.asked("GET", f"/transfers/{process.pid}/edr")
+    assert shown == {"endpoint": "http://127.0.0.1:21691/public", "authorization": "head.claims.signature", "expires": None}
 
 
 @pytest.mark.parametrize(

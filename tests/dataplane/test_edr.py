@@ -235,6 +235,14 @@ def test_the_data_address_is_what_the_schema_asks_and_reads_back_whole():
     assert issuer.tokens.check_refresh(address.refresh_token, CONSUMER)
 
 
+def test_the_data_address_says_where_and_with_what_under_the_names_of_edc_which_shows_nothing_else_of_it():
+    document = Issuer().tokens.data_address(GRANT)
+    properties = {each["name"]: each["value"] for each in document["endpointProperties"]}
+    assert properties["https://w3id.org/edc/v0.0.1/ns/endpoint"] == document["endpoint"]
+    assert properties["https://w3id.org/edc/v0.0.1/ns/authorization"] == properties["authorization"]
+    assert not read_address(document).by_edc
+
+
 def listed(**properties: str) -> list[dict[str, str]]:
     return [{"@type": "EndpointProperty", "name": name, "value": value} for name, value in properties.items()]
 

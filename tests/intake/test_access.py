@@ -268,6 +268,60 @@ async def test_a_token_that_cannot_be_renewed_is_used_until_it_is_refused(desk: 
     assert desk.peer.requests == []
 
 
+EDC = "https://w3id.org/edc/v0.0.1/ns/"
+BY_EDC = {
+    "@type": "DataAddress",
+    "endpointType": ENDPOINT_TYPE,
+    "endpointProperties": [
+        {"@type": "EndpointProperty", "name": f"{EDC}{name}", "value": value}
+        for name, value in (("endpoint", "https://p.example/public"), ("authType", "bearer"), ("authorization", "token-0"))
+    ],
+}
+
+
+class Door:
+    """A data listener that takes one value of `Authorization` and refuses every other one with `status`."""
+
+    def __init__(self, takes: str, status: int = 403) -> None:
+        self.takes, self.status, self.shown = takes, status, list[str | None]()
+
+    async def __call__(self, authorization: str | None) -> str:
+        self.shown.append(authorization)
+        if authorization != self.takes:
+            raise PeerRefused("not so", status=self.status)
+        return "data"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [401, 403])
+async def test_the_data_plane_of_edc_is_shown_the_token_alone_once_it_has_refused_it_as_bearer(desk: Desk, status: int):
+    door, access = Door("token-0", status), desk.access(address=BY_EDC, refresh_token=None)
+    assert [await access.presented(door) for _ in range(2)] == ["data", "data"]
+    assert door.shown == ["Bearer token-0", "token-0", "token-0"]
+
+
+@pytest.mark.asyncio
+async def test_who_takes_a_bearer_under_the_names_of_edc_is_shown_nothing_else(desk: Desk):
+    door, access = Door("Bearer token-0"), desk.access(address=BY_EDC, refresh_token=None)
+    assert [await access.presented(door) for _ in range(2)] == ["data", "data"]
+    assert door.shown == ["Bearer token-0"] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_has_ended_at_such_a_provider_is_renewed_and_shown_as_before(desk: Desk):
+    door, access = Door("Bearer token-1", 401), desk.access(address=BY_EDC)
+    assert await access.presented(door) == "data"
+    assert door.shown == ["Bearer token-0", "token-0", "Bearer token-1"]
+
+
+@pytest.mark.asyncio
+async def test_everybody_else_is_shown_a_bearer_and_nothing_else(desk: Desk):
+    door, access = Door("token-0"), desk.access(refresh_token=None)
+    with pytest.raises(PeerRefused, match="not so"):
+        await access.presented(door)
+    assert door.shown == ["Bearer token-0"]
+
+
 @pytest.mark.asyncio
 async def test_a_provider_that_asks_for_no_token_gets_none(desk: Desk):
     assert await desk.access(access_token=None, refresh_token=None, refresh_endpoint=None, expires=None).token() is None
