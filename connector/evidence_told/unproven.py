@@ -95,11 +95,11 @@ def _last(case: Case, signed: Flows) -> Iterator[str]:
 
 def _contradicted(case: Case, signed: Flows) -> Iterator[str]:
     """Of which periods the two sides have signed statements that contradict each other: who leaves out what the other has may be behind."""
-    periods: dict[tuple[int, int], dict[str, list[Statement]]] = {}
-    for said in (each.value for each in signed.statements):
-        periods.setdefault((said.begins, said.ends), {}).setdefault(said.issuer, []).append(said)
+    periods: dict[tuple[int, int], dict[str, dict[object, Statement]]] = {}
+    for said in (each.value for each in signed.statements):  # who asks again and again is told the same each time
+        periods.setdefault((said.begins, said.ends), {}).setdefault(said.issuer, {})[said.flows] = said
     for (begins, ends), sides in sorted(periods.items()):
-        own, theirs = (sides.get(who, []) for who in (case.exporter, case.counterparty))
+        own, theirs = (sides.get(who, {}).values() for who in (case.exporter, case.counterparty))
         codes = [_apart(their, each) for their in theirs for each in own]
         if codes and all(codes):
             yield (

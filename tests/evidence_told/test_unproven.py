@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from connector.evidence.verify import verify
+from connector.evidence_told import unproven
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
 from connector.values import replace
@@ -66,6 +67,15 @@ def test_what_a_side_has_left_out_of_a_statement_that_the_other_has_in_its_own_i
         True for _ in filter(None, [code])
     ]
     assert all(f"`{code}`" in each for each in told)
+
+
+def test_a_peer_that_asks_for_the_same_period_again_and_again_has_the_verifier_compare_once(monkeypatch: pytest.MonkeyPatch):
+    compared = []
+    monkeypatch.setattr(unproven, "compare", lambda *both: compared.append(both))
+    again = [lambda value, number=number: replace(value, id=f"p{number}") for number in range(5)]
+    asked = [lambda value, number=number: by_consumer(value, issued=NOW + 26 + number) for number in range(5)]
+    assert verify(Story(statements=(*again, *asked)).draft().data).sound
+    assert len(compared) == 1
 
 
 def test_that_the_other_party_agreed_is_not_proven_by_a_manifest_of_the_exporter_s_own():
