@@ -15,21 +15,18 @@ in big endian. Nothing in it is believed: whoever opens one computes digest and 
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import mmap
 import os
 import struct
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from connector.errors import DescriptorsShort, MeterRefused, SinkFailed
+from connector.dataplane_disk.index_file import IndexFile, disk
+from connector.errors import MeterRefused, SinkFailed
 from connector.lanes.counting import records_in
 from connector.lanes.hashing import batch_bytes, leaf_hashes, spans_of
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
@@ -69,7 +66,7 @@ class Writing:
         self._folder = folder
         self._whole = Whole() if counts and unit == "message" else None
         self._part = folder / f"{PART}{os.urandom(8).hex()}"
-        with _disk(folder):
+        with disk(folder):
             self._descriptor = os.open(self._part, WRITE, MODE)
         self._hashes = bytearray(HASH_BYTES)  # the place of the header
         self._written = HASHES_AT
@@ -134,7 +131,7 @@ class Writing:
             self._flush()
 
     def _flush(self) -> None:
-        with _disk(self._folder):
+        with disk(self._folder):
             _write(self._descriptor, self._hashes, self._written)
         self._written += len(self._hashes)
         self._hashes = bytearray()
@@ -142,7 +139,7 @@ class Writing:
     def finish(self, name: str, key: bytes, header: Callable[[int], Header], sha256: bytes | None = None) -> Log:
         """Make it the index of `key` (32 bytes), durable and under its name, and open it. `header(size in bytes)` is leaf 0, `sha256` the
         digest of all data where somebody knows it. From here on `unit` is `none` for events that have no signed count."""
-        with self._turn, _disk(self._folder):
+        with self._turn, disk(self._folder):
             if self._whole is not None and not self._whole.holds:
                 self.unit, self._counts = "none", False
             self._seal_kept(rest=True)
@@ -156,11 +153,10 @@ class Writing:
             if self._counts:
                 _write(self._descriptor, _big_endian(self._records).tobytes(), self._written)
                 self._written += len(self._records) * RECORD_BYTES
-            with closing(_map(self._descriptor)) as bytes_:
-                root = _Tree(bytes_, leaves).root
-                os.pwrite(self._descriptor, HEAD.pack(MAGIC, self._counts, len(entry), leaves, root, sha256 or NO_DIGEST, key), 0)
-                digest = hashlib.sha256(bytes_).digest()
-            os.pwrite(self._descriptor, digest, self._written)
+            file = IndexFile(self._descriptor, self._folder)
+            root = _Tree(file, leaves).root
+            os.pwrite(self._descriptor, HEAD.pack(MAGIC, self._counts, len(entry), leaves, root, sha256 or NO_DIGEST, key), 0)
+            os.pwrite(self._descriptor, file.digest(self._written), self._written)
             os.fsync(self._descriptor)
             os.replace(self._part, self._folder / name)
             sync(self._folder)
@@ -181,7 +177,7 @@ class Writing:
 def described(path: Path) -> tuple[bytes, bytes, bool]:
     """The root, the key, and whether records are counted, as the head of an index has them: whoever believes that opens it. Raises
     as `Log`."""
-    with _disk(path, "read from", (FileNotFoundError,)), path.open("rb") as file:
+    with disk(path, "read from", (FileNotFoundError,)), path.open("rb") as file:
         head = file.read(HEAD.size)
     if len(head) < HEAD.size:
         raise Damaged("it is not the index of a content log")
@@ -197,7 +193,7 @@ def snapshot_of(root: bytes) -> str:
 class _Tree:
     """The nodes of the tree over the leaf hashes that stand in an index."""
 
-    def __init__(self, bytes_: mmap.mmap, leaves: int) -> None:
+    def __init__(self, bytes_: IndexFile, leaves: int) -> None:
         self.leaves, self._bytes = leaves, bytes_
         self._upper: list[bytes] = []  # by level of tiles, from 1: the roots of the full tiles of the level below
         count = leaves
@@ -265,13 +261,15 @@ class Log:
     """
 
     def __init__(self, path: Path, key: bytes) -> None:
-        with _disk(path, "read from", (FileNotFoundError,)):
+        with disk(path, "read from", (FileNotFoundError,)):
             descriptor = os.open(path, READ)
             try:
-                self._bytes = _map(descriptor)
+                self._bytes = IndexFile(descriptor, path)
             finally:
                 os.close(descriptor)
-        head: tuple[bytes, int, int, int, bytes, bytes, bytes] = HEAD.unpack_from(self._bytes)
+        if len(self._bytes) < HASHES_AT:
+            raise Damaged("it is shorter than any index")
+        head: tuple[bytes, int, int, int, bytes, bytes, bytes] = HEAD.unpack(self._bytes[: HEAD.size])
         magic, counts, length, self.leaves, self.root, sha256, found = head
         data = self.leaves - 1
         self._records_at = HASHES_AT + self.leaves * HASH_BYTES
@@ -280,9 +278,7 @@ class Log:
             raise Damaged("it is not the index of a content log, or not all of one")
         if found != key:
             raise Damaged("it is the index of other data")
-        with memoryview(self._bytes) as all_, all_[:end] as before:
-            digest = hashlib.sha256(before).digest()
-        if digest != self._bytes[end:]:
+        if self._bytes.digest(end) != self._bytes[end:]:
             raise Damaged("its digest is not that of its content")
         self.counts, self.sha256, self.key = bool(counts), sha256 if sha256 != NO_DIGEST else None, key
         self.header = self._bytes[HEADER_AT : HEADER_AT + length]
@@ -300,6 +296,11 @@ class Log:
             self._sums.append(self._sums[-1] + self._counted(at, min(at + TILE_HASHES, data)))
         if self.leaves != Layout(self.size_bytes).leaves:
             raise Damaged("it has another number of leaves than its header says")
+
+    @property
+    def lost(self) -> bool:
+        """Whether its file could not be read any more: who wants it opens it anew."""
+        return self._bytes.lost
 
     @property
     def snapshot(self) -> str:
@@ -350,26 +351,6 @@ class Log:
 
     def _values(self, low: int, high: int) -> array[int]:
         return _big_endian(array("I", self._bytes[self._records_at + low * RECORD_BYTES : self._records_at + high * RECORD_BYTES]))
-
-
-@contextmanager
-def _disk(where: Path, done: str = "written into", but: tuple[type[OSError], ...] = ()) -> Iterator[None]:
-    try:
-        yield
-    except but:
-        raise
-    except OSError as error:
-        text = f"the index of a content log cannot be {done} `{where}`: {error.strerror}"
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise DescriptorsShort(text) from None
-        raise SinkFailed(f"{text}; look after that disk") from None
-
-
-def _map(descriptor: int) -> mmap.mmap:
-    size_bytes = os.fstat(descriptor).st_size
-    if size_bytes < HASHES_AT:
-        raise Damaged("it is shorter than any index")
-    return mmap.mmap(descriptor, size_bytes, prot=mmap.PROT_READ)
 
 
 def _write(descriptor: int, content: bytes | bytearray, at: int) -> None:

@@ -44,7 +44,7 @@ RETRY_SECONDS: Final = 5
 UNCLAIMED_SECONDS: Final = 3_600.0  # an index is made before its dataset is committed; one that nobody claims by then is nobody's
 PAUSE_SECONDS: Final = 2.0
 PAGE: Final = 500  # datasets read at once
-OPEN_MAX: Final = 256  # indexes at hand; each is an address range, and some hundred bytes for a gigabyte of data
+OPEN_MAX: Final = 256  # indexes at hand; each is a descriptor, and some hundred bytes for a gigabyte of data
 
 Reading = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]  # opens the data from their start
 
@@ -113,7 +113,7 @@ class Logs:
         key, name = self._key(address, stages)
         if self._held_back and _source(address) in self._held_back:
             raise SourceFailed("the data are not what was published, as a consumer has found: publish them again")
-        if (log := self._open.get(name)) is not None:
+        if (log := self._open.get(name)) is not None and not log.lost:
             return log
         if (task := self._making.get(name)) is None:
             task = self._making[name] = asyncio.create_task(self._obtain(name, key, address, stages, stat, reading), name="content log")
@@ -131,7 +131,7 @@ class Logs:
         """The content log of the data behind a pinned address as they are, if there is one: none is made. Raises SinkFailed if it
         cannot be read now."""
         key, name = self._key(address, ())
-        if (log := self._open.get(name)) is None:
+        if (log := self._open.get(name)) is None or log.lost:
             try:
                 log = await asyncio.to_thread(Log, self._folder / name, key)
             except (FileNotFoundError, Damaged):  # it is made at first need
