@@ -9,6 +9,7 @@ no line feed then.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
@@ -18,6 +19,8 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import orjson
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
 
 from connector.adapters.http_source import MEDIA_TYPE, URL_CHARACTERS_MAX
 from connector.adapters_streams.events import Another, Events, demand_room
@@ -27,11 +30,14 @@ from connector.lanes.counting import may_be_empty
 from connector.ports import Along, Download, Stat
 from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, Dials, LiveSource, Records, unit_of
 
-MEMBERS: Final = frozenset({"type", "url", "credential", "media_type", "since"})
+ANSWERS: Final = "answers"  # of an address that was published: the media type by which its server called what it sent then
+MEMBERS: Final = frozenset({"type", "url", "credential", "media_type", "since", ANSWERS})
 SINCE: Final = frozenset({"parameter", "member"})
 IDLE_SECONDS: Final = 3600.0  # a source may be quiet; one that is gone without a word is found out by then
 LOOK_SECONDS: Final = 10.0  # for the head of the answer at publication
 NAMED_CHARACTERS_MAX: Final = 64
+OBJECT: Final = Decoder(dict[str, Raw])
+NUMBER: Final = re.compile(rb"-?[0-9][0-9.eE+-]*")
 THREADS: Final = 16  # of all streams together; one is held for as long as something comes, and not longer than a batch takes
 
 
@@ -60,8 +66,8 @@ class HttpStreams:
     async def index(self, address: Mapping[str, Any], _along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         """Look at the head of the answer. See `connector.ports.live.LiveSources`."""
         self._demand_allowed(address)
-        source = HttpStream(address, self._get, str(address.get("media_type") or ""))
-        media_type = await source.look()
+        address = {name: value for name, value in address.items() if name != ANSWERS}
+        media_type, said = await HttpStream(address, self._get, str(address.get("media_type") or "")).look()
         if unit_of(media_type) == "none":
             said = "; name one of them as the source's `media_type` if that is what it sends" if not address.get("media_type") else ""
             raise InvalidRequest(
@@ -70,7 +76,7 @@ class HttpStreams:
             )
         if "since" in address and unit_of(media_type) != "line":
             raise InvalidRequest("`since` is for lines of JSON; events are followed by their ids", pointer="/source/since")
-        kept = {**address, "media_type": media_type}
+        kept = {**address, "media_type": media_type} | ({ANSWERS: said} if said else {})
         return kept, Stat(None, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode(), None, media_type)
 
     async def open(self, address: Mapping[str, Any]) -> LiveSource:
@@ -83,7 +89,7 @@ class HttpStreams:
 
     def _demand_allowed(self, address: Mapping[str, Any]) -> None:
         if unknown := sorted(address.keys() - MEMBERS):
-            known = ", ".join(f"`{each}`" for each in sorted(MEMBERS - {"type"}))
+            known = ", ".join(f"`{each}`" for each in sorted(MEMBERS - {"type", ANSWERS}))
             raise InvalidRequest(f"an HTTP stream has no member `{unknown[0]}`; it has {known}", pointer=f"/source/{unknown[0]}")
         url = address.get("url")
         if not isinstance(url, str) or not 0 < len(url) <= URL_CHARACTERS_MAX or not all("!" <= c <= "~" for c in url):
@@ -136,15 +142,15 @@ class HttpStream:
         """See the port. A server that has sent no id yet is not known to take one."""
         return "since" in self._address or self._seen_id
 
-    async def look(self) -> str:
-        """The media type of what answers. Raises SourceFailed."""
+    async def look(self) -> tuple[str, str]:
+        """The media type of what answers, and the essence of what the server calls it. Raises SourceFailed."""
         try:
             async with self._get(self._address, {"Accept": self._media_type or "*/*"}, {}, LOOK_SECONDS) as answer:
                 self._demand_stream(answer)
                 said = answer.headers.get("content-type", "").strip()
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
-        return self._media_type or (said if MEDIA_TYPE.fullmatch(said) else "application/octet-stream")
+        return self._media_type or (said if MEDIA_TYPE.fullmatch(said) else "application/octet-stream"), _essence(said)
 
     async def follow(self, position: str | None, take: Callable[[Records], None] | None = None) -> AsyncGenerator[Records, None]:
         """See the port."""
@@ -200,11 +206,20 @@ class HttpStream:
             raise SourceFailed(f"the upstream of the source answered with status {answer.status} instead of 200")
         if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             raise SourceFailed("the upstream of the source sent a content encoding that was not asked for")
+        said, before = _essence(answer.headers.get("content-type", "")), self._address.get(ANSWERS)
+        if before is not None and said != before:  # a page to log in at, or that says that all is being mended, has lines, too
+            text = f"the upstream of the source answers with `{said or 'no media type'}`, and when it was published it was `{before}`"
+            raise SourceFailed(f"{text}; publish it anew if that is what it sends now")
 
     def _demand_whole(self, answer: Answer) -> None:
         """Raises SourceFailed for an answer that ended with its connection, of which nobody can say whether that was all of it."""
         if not (self.waits or _has_end(answer)):
             raise SourceFailed("the upstream of the source closed the connection, and had not said where its answer ends")
+
+
+def _essence(said: str) -> str:
+    """A media type without its parameters (RFC 9110, 8.3.1); "" if it is none."""
+    return said.partition(";")[0].strip().lower() if MEDIA_TYPE.fullmatch(said.strip()) else ""
 
 
 def _has_end(answer: Answer) -> bool:
@@ -246,14 +261,16 @@ class Lines:
 
 
 def _position(line: bytes, member: str) -> str | None:
-    """The value of a member of a line: a text or a number. Raises SourceFailed if it has none, as nothing could go on after it."""
+    """The value of a member of a line: a text or a number, with all of its digits, as another number would have records come again. Raises
+    SourceFailed if it has none, as nothing could go on after it."""
     try:
-        value = orjson.loads(line).get(member)
-    except (ValueError, AttributeError):
+        said = bytes(OBJECT.decode(line)[member])
+        value = said.decode() if NUMBER.fullmatch(said) else orjson.loads(said)
+    except (ValueError, KeyError, DecodeError, RecursionError):
         value = None
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(str(value).encode()) > POSITION_BYTES_MAX:
+    if not isinstance(value, str) or len(value.encode()) > POSITION_BYTES_MAX:
         raise SourceFailed(f"a line of the source is no JSON object with a text or number `{member}`, by which it would be followed")
-    return str(value)
+    return value
 
 
 def _is_since(value: object) -> bool:

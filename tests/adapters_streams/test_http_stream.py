@@ -104,11 +104,33 @@ def test_lines_come_out_whole_and_none_is_empty(lines: list[bytes], step: int):
 
 
 @pytest.mark.parametrize(
-    "line", [b"no json", b"[]", b'{"m":1}', b'{"n":true}', b'{"n":null}', b'{"n":[1]}', b'{"n":"' + b"x" * 3000 + b'"}']
+    "line",
+    [
+        *(b"no json", b"[]", b'{"m":1}', b'{"n":true}', b'{"n":null}', b'{"n":[1]}', b'{"n":"' + b"x" * 3000 + b'"}'),
+        *(b'{"n":' + b"1" * 3000 + b"}", b'{"n":1-2}', b'{"n":01}', b'{"n":NaN}', b'{"n":1', b'{"n":"\xff"}'),
+        b'{"m":' + b"[" * 100_000 + b"]" * 100_000 + b',"n":1}',
+    ],
+    ids=range(14),
 )
 def test_a_line_by_which_nothing_can_go_on_is_a_fault_of_the_source(line: bytes):
     with pytest.raises(SourceFailed, match="`n`, by which"):
         Lines("n", None).take(line + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "position"),
+    [
+        (b"1732700000.123456789", "1732700000.123456789"),  # more digits than a float has
+        (b"340282366920938463463374607431768211455", "340282366920938463463374607431768211455"),  # and than 64 bits
+        (b"-1.50E+3", "-1.50E+3"),
+        (b'"\\u00e4 \\"b\\""', 'ä "b"'),
+        (b"0", "0"),
+    ],
+)
+def test_a_place_to_go_on_from_is_the_very_value_as_another_would_have_records_come_again(value: bytes, position: str):
+    lines = Lines("n", None)
+    lines.take(b'{"a":{"n":7},"n":' + value + b',"z":[]}\n')
+    assert lines.position == position
 
 
 @pytest.mark.parametrize("cutter", [Lines(None, None), Events(None)], ids=["line", "event"])
@@ -220,6 +242,19 @@ async def test_what_breaks_off_or_may_have_is_no_end(head: str, body: bytes, say
         await _all(sources, address)
     await dialling.close()
     server.close()
+
+
+@pytest.mark.asyncio
+async def test_a_page_that_an_upstream_shows_instead_of_its_data_is_no_record_though_it_has_lines():
+    page = web.Response(text="<html>\nplease log in\n</html>\n", content_type="text/html")
+    lines = web.Response(body=b"{}\n", headers={"Content-Type": "Application/X-NDJSON; charset=utf-8"})
+    answers = iter((web.Response(body=b"{}\n", content_type="application/x-ndjson"), page, lines))
+    async with answering(lambda _: next(answers)) as (url, sources):
+        kept, _ = await sources.index({"type": "http-stream", "url": url})
+        assert kept["answers"] == "application/x-ndjson"
+        with pytest.raises(SourceFailed, match="answers with `text/html`, and when it was published it was `application/x-ndjson`"):
+            await _all(sources, kept)
+        assert await _all(sources, kept) == (b"{}\n", None)
 
 
 @pytest.mark.asyncio
