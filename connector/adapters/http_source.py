@@ -21,6 +21,7 @@ from connector.ports import Along, Download, Peer, Source, Stat
 PIECE_BYTES = 1024 * 1024  # what is handed on at once; the network delivers far smaller pieces
 CHECKED_SECONDS = 5.0  # how long a look at the upstream counts; each read is checked anyway
 URL_CHARACTERS_MAX = 2048
+FRAMED = frozenset({"content-length", "transfer-encoding"})  # an answer with one of them says where it ends
 OCTETS = "application/octet-stream"
 GIVEN = frozenset({"type", "url", "credential", "media_type"})
 PINNED = frozenset({"size_bytes", "sha256", "etag", "last_modified", "ranges"})
@@ -41,8 +42,29 @@ class HttpSources:
         self._peer, self._credential = peer, credential
 
     async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
-        """Read the resource once for its size and digest. See `connector.ports.Sources`."""
+        """Read the resource once for its size and digest; twice, if it ends with its connection, as a cut does, which nobody could tell
+        from the end else. See `connector.ports.Sources`."""
         url = self._demand_allowed(address)
+        found, size_bytes, headers = await self._read(address, along)
+        if not headers.keys() & FRAMED and (found, size_bytes) != (await self._read(address, None))[:2]:
+            text = "the upstream of the source closed the connection, had not said where its answer ends, and sent something else before"
+            raise SourceFailed(f"{text}; publish it when it is at rest, from a server that says how much comes")
+        pinned: dict[str, Any] = {
+            "type": "http",
+            "url": url,
+            "media_type": address.get("media_type") or _said(headers, "content-type", MEDIA_TYPE) or OCTETS,
+            "size_bytes": size_bytes,
+            "sha256": found.hex(),
+            "etag": _said(headers, "etag", STRONG_TAG),
+            "last_modified": _said(headers, "last-modified", DATE),
+            "ranges": headers.get("accept-ranges", "").strip().lower() == "bytes",
+        }
+        if "credential" in address:
+            pinned["credential"] = address["credential"]
+        return pinned, _stat(pinned)
+
+    async def _read(self, address: Mapping[str, Any], along: Along | None) -> tuple[bytes, int, Mapping[str, str]]:
+        """The SHA-256 of all of it, its size, and what its answer says. Raises SourceFailed."""
         digest, size_bytes = hashlib.sha256(), 0
         try:
             async with self._get(address, {}) as download:
@@ -55,20 +77,7 @@ class HttpSources:
                         size_bytes += len(piece)
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
-        headers = download.headers
-        pinned: dict[str, Any] = {
-            "type": "http",
-            "url": url,
-            "media_type": address.get("media_type") or _said(headers, "content-type", MEDIA_TYPE) or OCTETS,
-            "size_bytes": size_bytes,
-            "sha256": digest.hexdigest(),
-            "etag": _said(headers, "etag", STRONG_TAG),
-            "last_modified": _said(headers, "last-modified", DATE),
-            "ranges": headers.get("accept-ranges", "").strip().lower() == "bytes",
-        }
-        if "credential" in address:
-            pinned["credential"] = address["credential"]
-        return pinned, _stat(pinned)
+        return digest.digest(), size_bytes, download.headers
 
     async def open(self, address: Mapping[str, Any]) -> Source:
         """Open what `index` pinned. See `connector.ports.Sources`."""

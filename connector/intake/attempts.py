@@ -16,7 +16,7 @@ from connector import telemetry
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.intake.access import Access
 from connector.intake.beside import code_of
-from connector.intake.heads import Head, manifest_url, read_head
+from connector.intake.heads import FRAMED, Head, Unfit, manifest_url, read_head
 from connector.intake.patience import Patience
 from connector.metering.content import read_etag
 from connector.ports import Download as Incoming
@@ -185,6 +185,8 @@ class Attempts:
             if self._gaps:
                 await self._leave_gaps(head)
             await (self._continue(head) if head.first else self._begin(head))
+            if self._pull.size_bytes is None and self._expected is None and not incoming.headers.keys() & FRAMED:
+                raise Unfit("the provider says neither how much comes nor its digest, so that nobody could tell the end from a cut")
             if self._pull.size_bytes is not None:
                 await self._sink.reserve(self._pull.size_bytes - self._sink.size_bytes)
             await self._report(force=True)

@@ -21,6 +21,7 @@ PARAMETER = r"""[ \t]*;[ \t]*([!#$&+\-.^_`|~0-9A-Za-z*]+)(?:[ \t]*=[ \t]*(?:"((?
 LINK = re.compile(rf"[ \t]*<([^<>]*)>((?:{PARAMETER})*)[ \t]*(?:,|$)")
 PARAMETERS = re.compile(PARAMETER)
 DESCRIBED_BY, JWT = "describedby", "application/jwt"
+FRAMED = frozenset({"content-length", "transfer-encoding"})  # an answer with one of them says where it ends: RFC 9112, 6.3
 # What a code means that asking again does not change before somebody over there has done something: ours to say, as no text of theirs is.
 MEANS: Mapping[str, str] = {
     "source-failed": "the data cannot be read there, or are others than were published; its operator has to look after them",

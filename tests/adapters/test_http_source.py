@@ -292,6 +292,16 @@ async def test_an_upstream_that_is_down_is_a_failure_without_its_address(place: 
 
 
 @pytest.mark.asyncio
+async def test_what_ends_with_its_connection_is_published_if_it_comes_twice_as_a_cut_looks_like_that_too(place: HttpPlace):
+    address, ends = place.put(SMALL), iter((len(SMALL) // 2, len(SMALL), len(SMALL), len(SMALL)))
+    place.upstream.lie = lambda _headers: response(SMALL[: next(ends)], length=None)
+    with pytest.raises(SourceFailed, match="had not said where its answer ends"):
+        await place.sources.index(address)
+    _, stat = await place.sources.index(address)
+    assert (stat.size_bytes, next(ends, None)) == (len(SMALL), None)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("lie", ["a length that never comes", "a chunk that is cut", "compressed", "a part of something longer", "nothing"])
 async def test_nothing_half_or_compressed_is_published(place: HttpPlace, lie: str):
     place.upstream.lie = lambda _headers: LIES[lie](place.upstream)

@@ -148,6 +148,7 @@ GOOD_REST = {"Content-Range": "bytes 10-23/24", "Content-Length": "14", "ETag": 
 LIES: dict[str, tuple[tuple[Script, ...], str]] = {
     "another digest": ((head(LENGTH | {"Repr-Digest": repr_digest(b"other")}, DATA),), "the data has SHA-256 .* the provider stated"),
     "too few bytes": ((head({"Content-Length": "100"}, DATA),), "closed the connection in the middle|cannot be continued"),
+    "no word of where it ends": ((head({"ETag": '"e"'}, DATA[:10]),), "nobody could tell the end from a cut"),
     "no bytes": ((head({"Content-Length": "100"}),), "closed the connection in the middle|cannot be continued"),
     "a content encoding": ((head(LENGTH | {"Content-Encoding": "gzip"}, DATA),), "content encoding that was not asked for"),
     "a part nobody asked for": ((head(GOOD_REST, DATA[10:], "206 Partial Content"),), "a part that was not asked for"),
@@ -217,6 +218,13 @@ async def test_a_provider_without_ranges_gets_a_cut_download_done_from_the_start
         await liar.fetch()
         assert liar.out.read_bytes() == DATA
         assert "Range: bytes=10-" in liar.heads[1]
+
+
+@pytest.mark.asyncio
+async def test_a_stated_digest_says_where_an_answer_ends_that_has_no_length(tmp_path: Path):
+    async with lying(tmp_path, head({"Repr-Digest": repr_digest(DATA)}, DATA)) as liar:
+        assert (await liar.fetch()).size_bytes == len(DATA)
+        assert liar.out.read_bytes() == DATA
 
 
 @pytest.mark.asyncio
