@@ -85,11 +85,11 @@ ERROR_TYPE = {Kind.NEGOTIATION: "ContractNegotiationError", Kind.TRANSFER: "Tran
 
 
 PID_CHARACTERS_MAX = 255  # ours have 45; it becomes a segment of an address
-PID = re.compile(rf"[!-~]{{1,{PID_CHARACTERS_MAX}}}")
+PID = re.compile(rf"(?!\.\.?\Z)[!-~]{{1,{PID_CHARACTERS_MAX}}}")  # a dot or two would lead elsewhere (RFC 3986, 5.2.4)
 
 
 def is_pid(value: object) -> bool:
-    """Whether this can be a process id: visible ASCII of a bounded length, since it travels in addresses."""
+    """Whether this can be a process id: visible ASCII of a bounded length, and no step of a path, since it travels in addresses."""
     return isinstance(value, str) and PID.fullmatch(value) is not None
 
 

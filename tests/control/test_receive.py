@@ -415,6 +415,13 @@ def test_of_callback_addresses_that_are_refused_nothing_is_kept():
     assert kept < 200_000
 
 
+@pytest.mark.parametrize("end", ["?", "#", "/?", "?x", "#x"])
+def test_what_would_lead_into_a_query_or_a_fragment_is_no_callback_address(end: str):
+    caller = Caller(Participant("did:web:peer", "peer", "consumer", None, ("https://peer.example",)), {}, 0.0)
+    with pytest.raises(Refused, match="without query or fragment"):
+        callback_of(caller, f"https://peer.example/dsp{end}")
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_termination_of_theirs_wins_over_a_message_of_ours(at: Desk, kind: Kind):

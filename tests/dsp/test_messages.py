@@ -1,7 +1,7 @@
 import pytest
 
 from connector.dsp.exchange import TABLES
-from connector.dsp.messages import ERROR_TYPE, OTHER, PATHS, PROCESS_TYPE, TERMINATION, Kind, Message, Move, Role, path_of
+from connector.dsp.messages import ERROR_TYPE, OTHER, PATHS, PROCESS_TYPE, TERMINATION, Kind, Message, Move, Role, is_pid, path_of
 from connector.dsp.schemas import SCHEMA_OF
 
 # DSP 2025-1, HTTPS binding: where each message goes, below the receiver's base; `{}` is the receiver's pid.
@@ -73,3 +73,12 @@ def test_the_other_of_the_other_is_oneself():
 def test_a_message_knows_both_pids_by_role():
     message = Message(Move.START, "c", "p", {}, b"")
     assert (message.pid_of(Role.CONSUMER), message.pid_of(Role.PROVIDER), message.move.kind) == ("c", "p", Kind.TRANSFER)
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [("urn:uuid:1", True), ("a/b?c#d%", True), ("...", True), (".a", True), ("x" * 255, True), ("x" * 256, False), ("a b", False),
+     ("\u00fc", False), ("", False), ("a\n", False), (".", False), ("..", False), ("..\n", False), (None, False), (5, False)],
+)  # fmt: skip
+def test_a_pid_is_what_stands_in_one_segment_of_an_address(text: object, good: bool):
+    assert is_pid(text) is good

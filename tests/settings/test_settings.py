@@ -71,6 +71,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("[protocol]\nurl = 'https://user@h.example'", "protocol.url", "more than scheme, host, port and path"),
     ("[telemetry]\notlp_endpoint = 'http://u:p@h.example'", "telemetry.otlp_endpoint", "has a user before its host, which is not shown"),
     ("[protocol]\nurl = 'https://h.example/?a=b'", "protocol.url", "more than scheme, host, port and path"),
+    ("[protocol]\nurl = 'https://h.example/dsp?'", "protocol.url", "more than scheme, host, port and path"),
     ("[protocol]\nurl = 'http://h.example'", "protocol.url", "plain http is for loopback only"),
     ("[data]\nurl = 'http://10.0.0.1:8081'", "data.url", "others can read along"),
     ("[egress]\nhttp = false", "protocol.url", "set egress.http = true"),
