@@ -25,7 +25,7 @@ from connector.control_billing.statements import DISPUTED, LATE_SECONDS, WHATS, 
 from connector.dsp import answers
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, InvalidRequest, MeterRefused, NotFound, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, InvalidRequest, MeterRefused, NotFound, PeerFailed, PeerRefused, StoreError
 from connector.lasting import stopped
 from connector.metering import chain_consumer
 from connector.metering.chain import AHEAD_SECONDS_MAX
@@ -123,7 +123,10 @@ class Stating:
 
     async def _over(self, pid: str) -> bool:
         """Whether a transfer ended so long ago that it is not stated any more."""
-        process = await self._means.store.process(Kind.TRANSFER, pid)
+        try:
+            process = await self._means.store.process(Kind.TRANSFER, pid)
+        except StoreError:  # nobody can say so now
+            return False
         return process is None or process.updated + SINCE_SECONDS < self._means.clock.now()
 
     async def settle(self, pid: str) -> None:

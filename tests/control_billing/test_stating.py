@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,7 +17,7 @@ from connector.control_billing.statements import Means
 from connector.control_billing.stating import Stating
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, MeterRefused, NotFound, PeerFailed
+from connector.errors import ConnectorError, MeterRefused, NotFound, PeerFailed, StoreError
 from connector.intake.account import Account
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.counts import Counts
@@ -536,3 +537,23 @@ async def test_a_transfer_that_begins_waits_for_what_has_just_ended_and_may_give
     stated.set()
     await begins
     await slow.close()
+
+
+async def test_where_the_store_cannot_be_read_for_a_moment_a_statement_is_put_off_and_not_given_up(monkeypatch: pytest.MonkeyPatch):
+    tries = list[str]()
+
+    class Store(MemoryStore):
+        async def process(self, kind: Kind, pid: str) -> Process | None:
+            if len(tries) == 1:
+                raise StoreError("the store cannot be read: disk I/O error")
+            return await super().process(kind, pid)
+
+    async def settle(pid: str) -> None:
+        tries.append(pid)
+        await means.store.process(Kind.TRANSFER, pid)
+
+    means: Any = SimpleNamespace(store=Store(), clock=ShiftedClock())
+    stating = Stating(means, cast(Any, None), cast(Any, None), 0.001)
+    monkeypatch.setattr(stating, "settle", settle)
+    await stating._settled("urn:t")
+    assert tries == ["urn:t"] * 2
