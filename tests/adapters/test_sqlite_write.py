@@ -455,13 +455,24 @@ async def test_a_program_that_never_stops_writing_ends_the_process_with_the_reas
 
 
 @pytest.mark.asyncio
-async def test_two_short_locks_are_not_one_long_one(database: Path):
-    async with writing(database, locked_seconds_max=0.2) as (writer, _, ends):
+async def test_two_short_locks_are_not_one_long_one(database: Path, monkeypatch: pytest.MonkeyPatch):
+    looked, begun = asyncio.Event(), Writer._begun
+
+    def look(writer: Writer, loop: asyncio.AbstractEventLoop) -> bool:
+        looked.set()
+        return begun(writer, loop)
+
+    monkeypatch.setattr(Writer, "_begun", look)
+    async with writing(database, locked_seconds_max=60.0) as (writer, _, ends):
         for n in range(3):
             with locked(database):
                 waiting = writer.submit(prepare(1, step(n)))
-                await asyncio.sleep(0.12)
-            await asyncio.wait_for(waiting, 5)
+                for passed in (40.0, 0.0):
+                    looked.clear()
+                    await asyncio.wait_for(looked.wait(), 20)
+                    if writer._locked_since is not None:
+                        writer._locked_since -= passed
+            await asyncio.wait_for(waiting, 20)
         assert ends == []
 
 

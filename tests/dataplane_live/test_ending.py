@@ -212,18 +212,21 @@ async def test_the_last_bytes_alone_are_not_all_of_it_and_who_reads_the_rest_has
 @pytest.mark.parametrize("signs", [False, True], ids=["a reader who left before the last byte", "one who signs and is away for good"])
 async def test_whoever_takes_no_more_is_waited_for_as_long_as_the_rest_is_kept_from_the_last_that_it_took(tmp_path: Path, signs: bool):
     faucet = Faucet(waits=False)
-    async with flowing(tmp_path / "x", faucet, untaken_seconds=0.4) as (flow, _):
-        ending = asyncio.create_task(flow.taken())  # first: the time begins with the end
+    async with flowing(tmp_path / "x", faucet, untaken_seconds=1000.0) as (flow, _):
         await ended(flow, faucet, b"a\nb\n")
-        begun = asyncio.get_running_loop().time()
-        await asyncio.sleep(0.2)
+        ending, rest = asyncio.create_task(flow.taken()), flow.taking.rest
+        await asyncio.sleep(0)  # it waits
+        rest._since -= 900
+        assert rest.left_seconds <= 100
         if signs:
             flow.signed_for(2)
         else:
             flow.left(0, 2)
+        assert rest.left_seconds > 900
+        rest._since -= 1000
+        rest.news.set()
         async with asyncio.timeout(SECONDS):
             assert await ending is Ending.UNTAKEN
-        assert asyncio.get_running_loop().time() - begun >= 0.59
 
 
 @pytest.mark.asyncio
