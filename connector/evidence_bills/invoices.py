@@ -21,9 +21,11 @@ from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, unsigned_time
 from connector.metering_bills.currencies import exactly
 from connector.metering_bills.invoice import ALONE, MILLISECOND, less
+from connector.metering_bills.plans import PRICES_MAX
 from connector.values import replace
 
 AMOUNT: Final = re.compile(r"[+-]?[0-9]{1,80}(?:\.[0-9]{1,80})?")  # a price has 24 digits, and what is counted 16
+LINES_MAX: Final = 3 * PRICES_MAX  # one for each price and each way in which what it is for is attested
 BESIDE: Final = frozenset({"digest", "left_out", "preliminary"})  # of an invoice, what its digest is not of: one side alone knows it
 
 
@@ -56,7 +58,9 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
         if said.get(name) != _list(said.get(name)):
             case.fault(code, at, f"/document/{name}")
     _flows(case, found, at, said)
-    for number, line in enumerate(lines := _list(said.get("lines"))):
+    if len(lines := _list(said.get("lines"))) > LINES_MAX:
+        case.fault("invoice-line", at, "/document/lines")
+    for number, line in enumerate(lines[:LINES_MAX]):
         if not _follows(said, lines[: number + 1], line):
             case.fault("invoice-line", at, f"/document/lines/{number}")
     if not _adds_up(said):

@@ -7,7 +7,7 @@ from typing import Final
 
 from connector.errors import MeterRefused
 from connector.evidence.case import AHEAD_SECONDS, Case, Ledgers, Trust
-from connector.evidence.flows import Flow, Flows
+from connector.evidence.flows import Flows
 from connector.evidence.report import rfc3339
 from connector.evidence_bills import invoices, priced, timed
 from connector.metering.closing import instant_of
@@ -78,9 +78,10 @@ def texts(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int 
 
 def _last(case: Case, signed: Flows) -> Iterator[str]:
     """What is not proven of where the receipts end, and of those that are missing."""
+    closed = _closed(case, signed)
     for flow in signed.flows.values():
         if flow.last is not None and flow.last.value.state != "complete":
-            until, pid = _closed(case, signed, flow), flow.manifest.value.provider_pid
+            until, pid = closed.get(flow.last.digest), flow.manifest.value.provider_pid
             text = f"that receipt {flow.last.value.sequence} of transfer {pid} is the last: whoever exports may leave out those that follow"
             more = f"no statement of {case.counterparty} in the file names it as the last"
             if until is not None:
@@ -172,9 +173,10 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
         if (alone := invoices.by_word(member)).strip("-0."):
             currency = member.value["document"]["currency"]
             yield f"that {alone} {currency} of the invoice are owed: {case.consumer} has not signed for it, {case.provider} has counted it"
+        billed = invoices.billed(member)
         for flow in signed.flows.values():
             pid, last = flow.manifest.value.provider_pid, flow.acked.value.sequence if flow.acked is not None else 0
-            if flow.counts != NOTHING and (until := invoices.billed(member).get(pid, 0)) < last:
+            if flow.counts != NOTHING and (until := billed.get(pid, 0)) < last:
                 yield f"what is owed for transfer {pid} by receipt {last}: the invoice in the file goes to receipt {until}"
     if not case.of("invoice") and (text := priced.untold(case, signed)):
         yield text
@@ -206,12 +208,14 @@ def _answered(logs: Ledgers) -> Iterator[str]:
         yield f"that the consumer has signed {unasked} of its requests for data: what it has signed of them is not on record"
 
 
-def _closed(case: Case, signed: Flows, flow: Flow) -> int | None:
-    """Up to when (POSIX seconds) the other side has signed that the last receipt of the file is the last one: of what comes after it has
-    signed that nobody knows anything. None if it never has."""
-    last = flow.last.digest if flow.last is not None else None
-    theirs = [each.value for each in signed.statements if each.value.issuer == case.counterparty]
-    return max((min(said.ends, said.issued) for said in theirs if any(each.receipt == last for each in said.flows)), default=None)
+def _closed(case: Case, signed: Flows) -> dict[bytes | None, int]:
+    """Up to when (POSIX seconds) the other side has signed of a receipt that it is the last one, by its digest: of what comes after it has
+    signed that nobody knows anything."""
+    found: dict[bytes | None, int] = {}
+    for said in (each.value for each in signed.statements if each.value.issuer == case.counterparty):
+        for flow in said.flows:
+            found[flow.receipt] = max(found.get(flow.receipt, 0), min(said.ends, said.issued))
+    return found
 
 
 def _numbers(lost: Sequence[int]) -> str:

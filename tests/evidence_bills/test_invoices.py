@@ -1,5 +1,7 @@
 """What an invoice says, against the receipts and acks: what it leaves out is no lie."""
 
+from time import process_time
+
 import pytest
 
 from connector.evidence.verify import verify
@@ -235,3 +237,13 @@ def test_a_consumer_owes_no_less_because_it_has_lost_a_receipt(seconds: int, mor
     assert {each.code for each in report.findings} == codes
     untold = f"what transfer {TRANSFER} had come to before the period of the invoice: {CONSUMER} has lost the receipt that says so"
     assert (untold in report.unproven) or codes
+
+
+def test_an_invoice_of_more_lines_than_there_can_be_prices_takes_no_longer_to_look_at():
+    """A forged one may have tens of thousands, each of which is looked at together with those before it."""
+    draft = SOUND.copy()
+    line = draft.one("invoice")["document"]["lines"][0] | {"quantity": 0, "amount": "0.00"}
+    invoiced(lines=[line] * 3_000)(draft)
+    began = process_time()
+    assert {"invoice-line", "invoice-total"} == draft.codes()
+    assert process_time() - began < 0.6, "the square of their number takes seconds"

@@ -1,6 +1,8 @@
 """What a sound file does not prove is said with it."""
 
 import json
+from time import process_time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,3 +102,22 @@ def test_a_statement_says_nothing_of_the_time_after_it_was_signed():
     assert report.sound, report.findings
     (text,) = [each for each in report.unproven if each.startswith("that receipt 2 of transfer")]
     assert "it was the last before 2027-01-15T08:00:25Z" in text
+
+
+def test_of_thousands_of_transfers_and_statements_each_is_looked_at_once():
+    """A peer signs a statement for each of its transfers that ends half-way, and one for each period that it asks for."""
+    many: Any = range(3_000)
+    last = [SimpleNamespace(digest=b"%d" % number, value=SimpleNamespace(state="aborted", sequence=1)) for number in many]
+    manifest = SimpleNamespace(value=SimpleNamespace(provider_pid=TRANSFER))
+    flows = {each.digest: SimpleNamespace(last=each, lost=[], manifest=manifest) for each in last}
+    said = [
+        SimpleNamespace(
+            value=SimpleNamespace(issuer=CONSUMER, ends=NOW + number, issued=NOW, flows=[SimpleNamespace(receipt=b"%d" % number)])
+        )
+        for number in many
+    ]
+    case: Any = SimpleNamespace(counterparty=CONSUMER, exporter=PROVIDER)
+    signed: Any = SimpleNamespace(flows=flows, statements=said)
+    began = process_time()
+    assert len([text for text in unproven._last(case, signed) if "before 2027-01-15T08:00:00Z" in text]) == len(many)
+    assert process_time() - began < 0.5, "the product of both numbers takes seconds"
