@@ -3,6 +3,7 @@ running: the files that settings name (`mistakes`), and policies before anybody 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import AsyncExitStack
@@ -174,13 +175,21 @@ def credential(settings: Settings, name: str) -> str | None:
 
 
 def token_hash(settings: Settings) -> bytes:
+    """The SHA-256 of the admin token. Raises SettingsError."""
     file = settings.management.token_hash_file
     try:
-        return bytes.fromhex(file.read_text().strip())
-    except (OSError, ValueError) as e:
+        hashed = bytes.fromhex(file.read_text().strip())
+    except OSError as error:
         raise SettingsError(
-            f"`management.token_hash_file` `{file}` cannot be read as a SHA-256 in hexadecimal: {e}; run `connector init`"
-        ) from e
+            f"`management.token_hash_file` `{file}` cannot be read: {error.strerror}; the file must be ours to read"
+        ) from None
+    except ValueError:
+        hashed = b""
+    if len(hashed) != hashlib.sha256().digest_size:
+        raise SettingsError(
+            f"`management.token_hash_file` `{file}` is no SHA-256 in hexadecimal; run `connector token`, which makes another token"
+        )
+    return hashed
 
 
 def exporters(settings: Settings, stack: AsyncExitStack) -> tuple[Any, ...]:

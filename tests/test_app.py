@@ -141,10 +141,12 @@ async def test_a_door_that_cannot_be_opened_leaves_none_open(tmp_path: Path, tak
     [
         (lambda at: next(at.settings.keys.directory.iterdir()).write_text("{}"), "has no `created`"),
         (lambda at: (at.settings.registry.directory / "x.jsonld").write_text("["), "x.jsonld"),
-        (lambda at: at.settings.management.token_hash_file.write_text("nothing"), "connector init"),
+        (lambda at: at.settings.management.token_hash_file.write_text("nothing"), "connector token"),
+        (lambda at: at.settings.management.token_hash_file.write_text("00" * 31), "is no SHA-256 in hexadecimal; run `connector token`"),
+        (lambda at: at.settings.management.token_hash_file.write_text(""), "connector token"),
         (lambda at: at.settings.store.path.write_text("no database at all, but long enough to have a header" * 100), "database"),
     ],
-    ids=["keys", "registry", "token", "store"],
+    ids=["keys", "registry", "token", "half a token", "no token", "store"],
 )
 async def test_what_is_broken_on_the_disk_stops_the_start_with_its_reason(tmp_path: Path, break_it: Any, says: str):
     at = site(tmp_path / "a", "hospital", store="sqlite")

@@ -257,7 +257,7 @@ def test_every_mistake_of_the_settings_is_reported_at_once_and_nothing_starts(tm
         ("participant.name", "a letter or digit first"),
         ("limits.catalog_page", "from 1 to 1000"),
         ("limits.body_second", "did you mean `body_seconds`?"),
-        ("management.token_hash_file", "run `connector init`"),
+        ("management.token_hash_file", "run `connector token`"),
     ):
         assert f"`{field}`" in said
         assert remedy in " ".join(said.split())

@@ -114,13 +114,16 @@ def forget(directory: Path, did: str, now: float) -> list[str]:
 
 
 @contextmanager
-def changing(directory: Path) -> Iterator[None]:
+def changing(directory: Path, *, make: bool = False) -> Iterator[None]:
     """Change keys alone: of two who each end a key because the other one stays, the second waits and looks again. What somebody who was
-    killed has left half written is removed, since a seed may be in it. Raises SettingsError."""
+    killed has left half written is removed, since a seed may be in it. A directory that is not there is made if `make`. Raises
+    SettingsError."""
     try:
+        if make:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); run `connector init`") from None
+        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); it must be ours to read") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -147,15 +150,17 @@ def _load(directory: Path, did: str) -> tuple[Half, ...]:
     problems: list[str] = []
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+    except FileNotFoundError:
+        paths = []
     except OSError as error:
-        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); run `connector init`") from None
+        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); it must be ours to read") from None
     for path in paths:
         try:
             loaded.append(_parse(path, _read(path), did))
         except SettingsError as error:
             problems.append(error.message)
     if not paths:
-        problems.append(f"there is no key in `{directory}`; run `connector init`")
+        problems.append(f"there is no key in `{directory}`; restore it from a backup, or make a new one with `connector keys new`")
     if problems:
         raise SettingsError(f"the keys in `{directory}` cannot be used", tuple(problems))
     return tuple(key for _, key in sorted(loaded, key=lambda pair: (pair[0], pair[1].kid), reverse=True))

@@ -177,7 +177,7 @@ def _load(directory: Path) -> dict[str, Member]:
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
     except OSError as error:
-        raise SettingsError(f"the registry `{directory}` cannot be read ({error.strerror}); run `connector init`") from None
+        raise SettingsError(f"the registry `{directory}` cannot be read ({error.strerror}); it must be there, and ours to read") from None
     for path in paths:
         try:
             member, found = parse(_read(path))
@@ -201,7 +201,7 @@ def _read(path: Path) -> object:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+        raise ValueError(f"cannot be read: {error.strerror}; it must be a file, and ours to read") from None
     if len(data) > FILE_BYTES_MAX:
         raise ValueError(f"is larger than {FILE_BYTES_MAX} bytes; a self-description begins with about 1,500")
     try:

@@ -36,7 +36,9 @@ def authorized(token_hash: Callable[[], bytes]) -> Any:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         given = hashlib.sha256(token.strip().encode(errors="surrogateescape")).digest()  # bytes that are no UTF-8 come in as that
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, token_hash()):
-            raise NotAuthorized("this call needs the header `Authorization: Bearer` with the admin token that `connector init` showed")
+            raise NotAuthorized(
+                "this call needs the header `Authorization: Bearer` with the admin token that `connector init` or `connector token` showed"
+            )
         return await handler(request)
 
     return middleware

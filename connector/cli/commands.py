@@ -53,6 +53,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
         (
             operate.participants,
             keys.keys,
+            init.token,
             operate.reload,
             operate.ledger,
             operate.erase,

@@ -1,4 +1,5 @@
-"""`connector init`: everything a new connector needs, written once and never over something."""
+"""`connector init`: everything a new connector needs, written once and never over something. `connector token`: another admin token, for
+one that was lost, or that others know; it works on the files, as who has lost it can ask nothing of a connector that runs."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from connector.cli import show
+from connector.cli.session import TOKEN_FILE, Common, read_settings
 from connector.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 32  # as many as its SHA-256: guessing the token is no easier than finding a collision
 SECRET_MODE, PUBLIC_MODE = 0o600, 0o644
+FOLDER_MODE = 0o755  # whoever can write to the registry says whom we trust, whatever umask there is
 REACHED = "in connector.toml give protocol and data a certificate and a host that peers reach, or put a proxy that speaks TLS before them"
 DSP_PATH = "/dsp/2025-1"  # below the protocol listener's address, where peers send their messages
 LISTENERS_DO: Mapping[str, str] = {
@@ -84,19 +87,18 @@ def init(
         raise SettingsError(f"`--port` is {port}; give one from 1 to {PORT_MAX}: {len(LISTENERS)} in a row are needed")
     text = render({**_values(name, id, role, port, host, development)})
     settings = _checked(text, directory)
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    digest = hashlib.sha256(token.encode()).hexdigest()
+    token, digest = _fresh_token()
     files = {
         settings.management.token_hash_file: (f"{digest}\n", SECRET_MODE),
         directory / "connector.toml": (text, PUBLIC_MODE),
     }
     if save_token:
-        files[directory / "admin-token"] = (f"{token}\n", SECRET_MODE)
+        files[directory / TOKEN_FILE] = (f"{token}\n", SECRET_MODE)
     path = settings.registry.directory / f"{name}.jsonld"
     _refuse_to_overwrite([*files, path, *settings.keys.directory.glob("*.key")])
     try:
         for folder in (directory, settings.registry.directory, *settings.sources.roots):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         kid = keys.generate(settings.keys.directory, time.time())
         _write(path, description(settings), PUBLIC_MODE)
         for file, (content, mode) in files.items():
@@ -107,6 +109,37 @@ def init(
         show.document({"settings": str(directory / "connector.toml"), "description": str(path), "key": kid, "token": token})
         return
     _say(settings, directory, path, token, save_token, development)
+
+
+def token(*, save_token: Annotated[bool, Parameter(negative=())] = False, common: Common | None = None) -> None:
+    """Make another admin token, such as for one that was lost. The one before ends once the connector reads it.
+
+    The token is shown once; only its hash is kept. Where the one before was saved in `admin-token`, this one takes its place.
+
+    Parameters
+    ----------
+    save_token
+        also write the token to `admin-token` (mode 0600), where the command line finds it
+    """
+    common = common or Common()
+    hashed, saved = read_settings(common, look_at_files=False).management.token_hash_file, common.config.absolute().parent / TOKEN_FILE
+    made, digest = _fresh_token()
+    files = {hashed: digest, **({saved: made} if save_token or saved.exists() else {})}
+    for path, content in files.items():
+        _put(path, content)
+    if common.json:
+        show.document({"token": made, "files": [str(path) for path in files]})
+        return
+    show.line(f"admin token, shown this once: {made}")
+    if saved in files:
+        show.line(f"it is also in {saved}; whoever can read that file commands this connector")
+    show.note("next: send SIGHUP to the connector if it runs (`kill -HUP PID`), or start it again; until then it takes the one before")
+
+
+def _fresh_token() -> tuple[str, str]:
+    """A new admin token, and its SHA-256 in hexadecimal."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    return token, hashlib.sha256(token.encode()).hexdigest()
 
 
 def render(values: Mapping[str, Any]) -> str:
@@ -195,12 +228,30 @@ def _write(path: Path, content: str, mode: int) -> None:
         file.write(content)
 
 
+def _put(path: Path, content: str) -> None:
+    """Put a file in place whole, with its mode from its first byte on. Raises SettingsError: then it is as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(f"{content}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SettingsError(f"`{path}` cannot be written: {error.strerror}; it is as it was, its folder must be ours to write") from None
+
+
 def _say(settings: Settings, directory: Path, path: Path, token: str, saved: bool, development: bool) -> None:
     show.line(f"{settings.participant.name} ({settings.participant.id}) is ready in {directory}")
     show.line()
     show.line(f"admin token, shown this once: {token}")
     if saved:
-        show.line(f"it is also in {directory / 'admin-token'}; whoever can read that file commands this connector")
+        show.line(f"it is also in {directory / TOKEN_FILE}; whoever can read that file commands this connector")
     show.line()
     show.line("next:")
     steps = [

@@ -42,10 +42,10 @@ def keys(
     key
         which one to retire, as the list shows it; of one that has ended already only the public half is kept
     at
-        instant or day (UTC), or `now`. Of a new key when it begins to sign: default in a day, time for peers to take our self-description;
-        of an old one when it ends: default now
+        instant or day (UTC), or `now`. Of a new key when it begins to sign: default in a day, time for peers to take our self-description,
+        and now where there is no key any more; of an old one when it ends: default now
     """
-    from connector.adapters.keys import Keys, changing, forget, generate
+    from connector.adapters.keys import SUFFIX, Keys, changing, forget, generate
 
     common = common or Common()
     settings = read_settings(common, look_at_files=False)
@@ -60,9 +60,12 @@ def keys(
     if action == "retire" and key is None:
         raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
     said = _instant(at, now + DAY_SECONDS if action == "new" else now, now)
-    with changing(folder):
-        held = Keys(folder, own)  # nothing is changed where something cannot be read
-        if key is None:
+    with changing(folder, make=key is None):
+        lost = key is None and not any(path.suffix == SUFFIX for path in folder.iterdir())
+        held = None if lost else Keys(folder, own)  # nothing is changed where something cannot be read
+        if key is None or held is None:
+            if at is None and (held is None or not _signs(held, now)):
+                said = now  # nothing else would sign until then
             key, at_once = generate(folder, now, said), said <= now
             told, until = {"signs from": said}, "at once" if at_once else f"before {show.instant(said)}"
         else:
@@ -92,7 +95,7 @@ def _retired(held: Keys, folder: Path, kid: str, ends: float, *, explicit: bool)
 
 def _list(held: Keys, now: float, common: Common) -> None:
     secret = held.secret()
-    signs = held.active(now).kid if any(key.valid(now) and key.kid in secret for key in held.public()) else None
+    signs = held.active(now).kid if _signs(held, now) else None
     rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public()]
     left = [row[0] for key, row in zip(held.public(), rows, strict=True) if row[1] == ENDED and key.kid in secret]
     if common.json:
@@ -105,6 +108,12 @@ def _list(held: Keys, now: float, common: Common) -> None:
     show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "there is no key")
     for name in left:
         show.note(f"the secret of `{name}` is still in its file; `connector keys retire {name}` keeps only its public half")
+
+
+def _signs(held: Keys, now: float) -> bool:
+    """Whether there is a key to sign with."""
+    secret = held.secret()
+    return any(key.valid(now) and key.kid in secret for key in held.public())
 
 
 def _standing(key: Any, now: float, signs: str | None) -> str:

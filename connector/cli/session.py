@@ -63,8 +63,8 @@ def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
                 if error.status != NOT_AUTHORIZED:
                     raise
                 raise ConnectorError(
-                    f"`{_address(settings)}` does not take our admin token; give it the one that `connector init` showed,"
-                    " in QIAO_TOKEN or with --token-file"
+                    f"`{_address(settings)}` does not take our admin token; give it the last one that `connector init` or"
+                    " `connector token` showed, in QIAO_TOKEN or with --token-file"
                 ) from None
 
     return asyncio.run(with_client())
@@ -91,7 +91,10 @@ def read_token(common: Common) -> str:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         if common.token_file is None and isinstance(error, FileNotFoundError):
-            raise ConnectorError("no admin token; set QIAO_TOKEN to the one that `connector init` showed, or give --token-file") from None
+            raise ConnectorError(
+                "no admin token; set QIAO_TOKEN to the one that `connector init` showed, or give --token-file; `connector token` makes"
+                " another one"
+            ) from None
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConnectorError(f"the admin token in `{path}` cannot be read: {why}; name the file that it is in, or set QIAO_TOKEN") from None
     if not token or not token.isascii() or not token.isprintable():

@@ -98,6 +98,7 @@ OVERVIEW: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("participants", "List the participants of the registry."),
             ("keys", "List the keys that we sign with, make a new one, or end an old one."),
+            ("token", "Make another admin token, such as for one that was lost. The one before ends once the connector reads it."),
             ("reload", "Let the running connector read registry, keys and settings again."),
             (
                 "ledger",

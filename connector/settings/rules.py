@@ -28,7 +28,9 @@ CHUNK_BYTES = 262_144  # of data in a leaf of a content log: a window must not e
 ROLE_CHARACTERS = 64  # it stands in every catalog and token
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-INIT = "run `connector init`"
+NO_KEY = "restore it from a backup, or make a new key with `connector keys new`"
+NO_REGISTRY = "make it: the self-descriptions of the participants belong into it"
+NO_TOKEN = "run `connector token`, which makes another one"  # noqa: S105 - what to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,9 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
     """Everything that can be told by looking at the files that the settings name. Reads no secret's content."""
     yield from _keys(settings.keys.directory)
     if not settings.registry.directory.is_dir():
-        yield Finding("registry.directory", f"is `{settings.registry.directory}`, which is not a directory", INIT)
+        yield Finding("registry.directory", f"is `{settings.registry.directory}`, which is not a directory", NO_REGISTRY)
     if not settings.management.token_hash_file.is_file():
-        yield Finding("management.token_hash_file", f"is `{settings.management.token_hash_file}`, which is not a file", INIT)
+        yield Finding("management.token_hash_file", f"is `{settings.management.token_hash_file}`, which is not a file", NO_TOKEN)
     for name, listener in _listeners(settings):
         named = {field: getattr(listener, field) for field in ("certificate", "key", "client_ca", "client_crl")}
         yield from _pem(name, **named)
@@ -223,11 +225,15 @@ def _url_problem(url: str) -> str | None:
 
 def _keys(directory: Path) -> Iterator[Finding]:
     if not directory.is_dir():
-        yield Finding("keys.directory", f"is `{directory}`, which is not a directory", INIT)
+        yield Finding("keys.directory", f"is `{directory}`, which is not a directory", NO_KEY)
         return
-    files = sorted(directory.glob("*.key"))
+    try:
+        files = sorted(path for path in directory.iterdir() if path.suffix == ".key")
+    except OSError as error:
+        yield Finding("keys.directory", f"is `{directory}`, which cannot be read ({error.strerror})", "it must be ours to read")
+        return
     if not files:
-        yield Finding("keys.directory", f"is `{directory}`, which has no file <kid>.key", INIT)
+        yield Finding("keys.directory", f"is `{directory}`, which has no file <kid>.key", NO_KEY)
     for path in files:
         if _open_to_others(path):
             yield Finding("keys.directory", f"has `{path}`, which others can read", f"run `chmod 600 {path}`")

@@ -122,7 +122,7 @@ def test_what_was_left_half_written_goes_with_the_seed_in_it(tmp_path: Path):
     left.write_text("seed")
     with changing(tmp_path):
         assert not left.exists()
-    with pytest.raises(SettingsError, match="connector init"), changing(tmp_path / "absent"):
+    with pytest.raises(SettingsError, match="must be ours to read"), changing(tmp_path / "absent"):
         pass
 
 
@@ -250,7 +250,7 @@ def test_a_directory_without_keys_names_the_remedy(tmp_path: Path):
     for directory in (tmp_path, tmp_path / "absent"):
         with pytest.raises(SettingsError) as caught:
             Keys(directory, DID)
-        assert "connector init" in caught.value.reasons[0]
+        assert "connector keys new" in caught.value.reasons[0]
 
 
 @pytest.mark.parametrize("fragment", ["absent", "../absent", ""])

@@ -66,7 +66,7 @@ def test_a_participant_is_found_by_id_and_by_name(tmp_path: Path):
 
 def test_an_empty_registry_knows_nobody_and_an_absent_one_is_an_error(tmp_path: Path):
     assert Registry(tmp_path).participants() == ()
-    with pytest.raises(SettingsError, match="connector init"):
+    with pytest.raises(SettingsError, match="must be there, and ours to read"):
         Registry(tmp_path / "absent")
 
 

@@ -296,7 +296,7 @@ async def test_without_the_admin_token_every_address_says_the_same(desk: Desk, s
         found.append((answer.status, {k: v for k, v in answer.json.items() if k != "trace"}, answer.headers["WWW-Authenticate"]))
     assert all(each == found[0] for each in found)
     assert found[0][0] == 401
-    assert "connector init" in found[0][1]["detail"]
+    assert "`connector init` or `connector token`" in found[0][1]["detail"]
 
 
 async def test_bytes_that_are_no_text_are_no_token(desk: Desk):

@@ -17,8 +17,8 @@ HELP_SECONDS = 0.4
 COLUMNS = 80  # of a terminal that does not say how many it has
 NAMES = (
     "agreements approve cancel catalog check counter datasets dead-letters demo discard erase evidence explain get init invoice keys ledger"
-    " lint negotiate negotiations participants publish pulls reload replay run show simulate statement templates terminate transfers usage"
-    " what-if"
+    " lint negotiate negotiations participants publish pulls reload replay run show simulate statement templates terminate token transfers"
+    " usage what-if"
 )
 
 

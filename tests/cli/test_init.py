@@ -1,4 +1,5 @@
-"""`connector init`: a connector that can start, secrets that only their owner reads, and nothing overwritten."""
+"""`connector init`: a connector that can start, secrets that only their owner reads, and nothing overwritten. `connector token`: a lost
+admin token has a successor, the one before ends, and nobody else reads it."""
 
 import hashlib
 import json
@@ -13,6 +14,7 @@ import pytest
 from connector.adapters.keys import Keys
 from connector.adapters.registry import Registry
 from connector.api import dsp_api
+from connector.app_settings import token_hash
 from connector.cli.init import DSP_PATH
 from connector.settings import SECTIONS, load
 from connector.settings.fields import fields_of, is_section
@@ -67,6 +69,7 @@ def test_secrets_are_safe_whatever_the_umask_is(command: Command, tmp_path: Path
     finally:
         os.umask(before)
     assert {mode(path) for path in [*(tmp_path / "h" / "keys").iterdir(), *(tmp_path / "h").glob("admin-token*")]} == {0o600}
+    assert {mode(tmp_path / "h" / name) for name in (".", "participants", "data")} == {0o755}, "who writes there says whom we trust"
 
 
 def test_the_token_is_shown_once_and_only_its_hash_is_kept(made: tuple[Path, Ended]):
@@ -171,3 +174,63 @@ def test_a_directory_that_cannot_be_made_is_said(command: Command, tmp_path: Pat
 
 def test_our_description_names_the_path_that_the_protocol_listener_serves():
     assert DSP_PATH == dsp_api.PATH
+
+
+# ---- another token
+
+AT = ("--config", "x/connector.toml")
+
+
+@pytest.fixture
+def shown(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a new connector, whose token was shown and not saved."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QIAO_CONFIG", raising=False)
+    assert command("init", *OWN, "--directory", "x", "--development").code == 0
+    return tmp_path / "x"
+
+
+def counts(shown: Path, token: str) -> bool:
+    """Whether the connector takes this token once it has read its files."""
+    return token_hash(load(shown / "connector.toml", {})) == hashlib.sha256(token.encode()).digest()
+
+
+def test_another_token_takes_the_place_of_one_that_was_lost(command: Command, shown: Path):
+    lost = (shown / "admin-token.sha256").read_text()
+    ended = command("token", *AT)
+    token = ended.out.removeprefix("admin token, shown this once: ").rstrip()
+    assert (ended.code, "SIGHUP" in ended.err, counts(shown, token)) == (0, True, True)
+    assert (shown / "admin-token.sha256").read_text() != lost
+    assert not [path for path in shown.rglob("*") if path.is_file() and token in path.read_text()]
+
+
+def test_where_the_hash_is_gone_too_the_remedy_that_is_named_is_one(command: Command, shown: Path):
+    (shown / "admin-token.sha256").unlink()
+    assert "run `connector token`" in command("check", *AT).err
+    assert command("token", *AT).code == 0
+    assert command("check", *AT).code == 0
+
+
+def test_a_token_that_was_saved_is_not_left_beside_the_one_that_counts(command: Command, shown: Path):
+    for more in (("--save-token",), ()):
+        token = json.loads(command("token", "--json", *more, *AT).out)["token"]
+        assert ((shown / "admin-token").read_text(), counts(shown, token)) == (f"{token}\n", True)
+
+
+def test_only_its_owner_reads_it_whatever_the_umask_is(command: Command, shown: Path):
+    before = os.umask(0)
+    try:
+        assert command("token", "--save-token", *AT).code == 0
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in shown.glob("*admin-token*")] == [0o600, 0o600]
+
+
+def test_where_nothing_can_be_written_the_token_before_stays(command: Command, shown: Path):
+    hashed = shown / "admin-token.sha256"
+    hashed.unlink()
+    hashed.mkdir()
+    (hashed / "kept").touch()
+    ended = command("token", *AT)
+    assert (ended.code, ended.out, "cannot be written" in ended.err) == (1, "", True)
+    assert [path.name for path in shown.glob("*admin-token*")] == ["admin-token.sha256"]

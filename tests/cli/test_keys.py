@@ -177,3 +177,16 @@ def test_what_was_added_to_our_self_description_stays_in_it(command: Command, ma
     file.unlink()
     assert command("keys", "new", *HERE).code == 0
     assert len(described(made)) == 3
+
+
+def test_keys_that_were_lost_have_a_successor_that_signs_at_once(command: Command, made: Path):
+    (lost,) = (made / "keys").iterdir()
+    for gone in (lost.unlink, (made / "keys").rmdir):
+        gone()
+        refused = command("check", *HERE)
+        assert (refused.code, "`connector keys new`" in refused.err) == (1, True)
+        said = command("keys", "new", *HERE)
+        assert (said.code, "give the self-description to your peers at once" in said.err) == (0, True)
+        (new,) = listed(command)
+        assert (new["state"], described(made), command("check", *HERE).code) == ("signs", {new["key"]}, 0)
+        (made / "keys" / f"{new['key']}.key").unlink()

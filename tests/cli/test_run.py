@@ -110,7 +110,7 @@ def test_settings_that_cannot_work_start_nothing(command: Command, home: Path, n
     ended = command(name)
     assert ended.code == 1
     assert "`management.token_hash_file`" in ended.err
-    assert "run `connector init`" in ended.err
+    assert "run `connector token`" in ended.err
 
 
 def test_run_hands_settings_and_their_origin_to_the_product(command: Command, home: Path, monkeypatch: pytest.MonkeyPatch):

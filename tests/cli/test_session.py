@@ -47,7 +47,8 @@ def test_without_a_token_the_remedy_is_said(command: Command, fake: FakeConnecto
     monkeypatch.delenv("QIAO_TOKEN")
     ended = command("participants")
     assert ended.code == 1
-    assert ended.err == "connector: no admin token; set QIAO_TOKEN to the one that `connector init` showed, or give --token-file\n"
+    remedy = "set QIAO_TOKEN to the one that `connector init` showed, or give --token-file; `connector token` makes another one"
+    assert ended.err == f"connector: no admin token; {remedy}\n"
     assert fake.asked == []
 
 
@@ -105,7 +106,7 @@ def test_a_saved_token_that_is_there_and_cannot_be_read_is_not_said_to_be_missin
 def test_a_wrong_token_is_said_with_the_remedy(command: Command, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QIAO_TOKEN", "wrong")
     ended = command("participants")
-    remedy = "give it the one that `connector init` showed, in QIAO_TOKEN or with --token-file"
+    remedy = "give it the last one that `connector init` or `connector token` showed, in QIAO_TOKEN or with --token-file"
     assert (ended.code, ended.err) == (1, f"connector: `{fake.url}` does not take our admin token; {remedy}\n")
 
 

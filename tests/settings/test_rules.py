@@ -1,5 +1,7 @@
 """Rules over several settings, and over the files that they name."""
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,9 +49,23 @@ def test_a_complete_directory_has_no_mistake(home: Path):
 
 def test_missing_keys_name_the_command_that_makes_them(home: Path):
     (home / "keys" / "k1.key").unlink()
-    assert mistakes(home) == [f"`keys.directory` is `{home}/keys`, which has no file <kid>.key; run `connector init`"]
+    remedy = "restore it from a backup, or make a new key with `connector keys new`"
+    assert mistakes(home) == [f"`keys.directory` is `{home}/keys`, which has no file <kid>.key; {remedy}"]
     (home / "keys").rmdir()
-    assert mistakes(home) == [f"`keys.directory` is `{home}/keys`, which is not a directory; run `connector init`"]
+    assert mistakes(home) == [f"`keys.directory` is `{home}/keys`, which is not a directory; {remedy}"]
+
+
+def test_keys_of_somebody_else_are_not_said_to_be_missing(home: Path, monkeypatch: pytest.MonkeyPatch):
+    read = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "keys":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)  # who may do anything is refused nothing
+    said = f"`keys.directory` is `{home}/keys`, which cannot be read (Permission denied); it must be ours to read"
+    assert mistakes(home) == [said]
 
 
 def test_a_key_that_others_can_read_is_refused(home: Path):
