@@ -145,8 +145,8 @@ class ManagementApi:
 
     async def _catalog(self, request: web.Request) -> web.Response:
         said: shapes.CatalogQuery = await self._body(request, shapes.CatalogQuery)
-        document, link = await self._d.catalogs.page(self._d.operations.participant(said.peer), said.after, said.filter)
-        return shapes.answer({"catalog": document, "next": link})
+        page = await self._d.catalogs.page(self._d.operations.participant(said.peer), said.after, said.filter)
+        return shapes.answer({"catalog": page.catalog, "next": page.next, "left_out": page.left_out})
 
     async def _catalog_dataset(self, request: web.Request) -> web.Response:
         said: shapes.DatasetQuery = await self._body(request, shapes.DatasetQuery)

@@ -17,6 +17,7 @@ from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
 from connector.cli_billing.fetched import cost, signed, used_under
 from connector.client.meant import order_of
+from connector.client.views import CatalogPage
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -48,22 +49,23 @@ def catalog(peer: str, *, all: Annotated[bool, Parameter(negative=())] = False, 
     """
     common = common or Common()
 
-    async def work(client: ManagementClient) -> tuple[list[dict[str, Any]], bool]:
-        page = await client.catalog(peer)
-        pages = [page.catalog]
-        while all and page.next is not None:
-            page = await client.catalog(peer, after=page.next)
-            pages.append(page.catalog)
-        return pages, page.next is not None
+    async def work(client: ManagementClient) -> list[CatalogPage]:
+        found = [await client.catalog(peer)]
+        while all and found[-1].next is not None:
+            found.append(await client.catalog(peer, after=found[-1].next))
+        return found
 
-    pages, more = ask(common, work)
+    pages = ask(common, work)
+    more, left_out = pages[-1].next is not None, [each for page in pages for each in page.left_out]
     if common.json:
-        show.document({"catalogs": pages, "more": more})
+        show.document({"catalogs": [page.catalog for page in pages], "more": more, "left_out": left_out})
         return
-    rows = [row for page in pages for row in _datasets(page, CATALOG_DEPTH)]
+    rows = [row for page in pages for row in _datasets(page.catalog, CATALOG_DEPTH)]
     show.table(("DATASET", "TITLE", "SIZE", "OFFERS"), rows, f"{peer} offers us nothing")
     if more:
         show.note("there is more; `--all` shows it")
+    for each in left_out:
+        show.note(": ".join((f"not shown of `{each.get('id')}`, as it is not valid", *map(str, each.get("reasons", ())))))
 
 
 def get(

@@ -66,10 +66,12 @@ class Dataset(Struct, frozen=True):
 
 
 class CatalogPage(Struct, frozen=True):
-    """A page of a peer's catalog; `next` is its token for the following one."""
+    """A page of a peer's catalog; `next` is its token for the following one. `left_out` are datasets and offers that are none, each with
+    `id` and `reasons`."""
 
     catalog: Document
     next: str | None = None
+    left_out: tuple[Document, ...] = ()
 
 
 class CatalogDataset(Struct, frozen=True):

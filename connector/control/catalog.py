@@ -14,6 +14,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from math import inf
 from typing import Any
@@ -240,6 +241,14 @@ class _Places:
             return seen
 
 
+class PeerPage(Value):
+    """A page of a peer's catalog, the link to the next, and what had to be left out of it, each with `id` and `reasons`."""
+
+    catalog: dict[str, Any]
+    next: str | None
+    left_out: tuple[dict[str, Any], ...] = ()
+
+
 class PeerCatalogs:
     """Reads the catalogs of peers, and how they see a process that we share. What is returned of a catalog has been checked: it
     is valid by the schemas of DSP 2025-1, within bounds, whatever form of JSON-LD the peer wrote it in."""
@@ -251,21 +260,22 @@ class PeerCatalogs:
         self._schemas = schemas
         self._expander = expander
 
-    async def page(self, participant: Participant, link: str | None, filters: Sequence[Any]) -> tuple[dict[str, Any], str | None]:
-        """One page of the peer's catalog and the link to the next. `link` is one that an earlier page gave; it has to lie at
-        the peer's own origin. Raises InvalidRequest, PeerFailed, PeerRefused with the peer's reasons."""
+    async def page(self, participant: Participant, link: str | None, filters: Sequence[Any]) -> PeerPage:
+        """One page of the peer's catalog. `link` is one that an earlier page gave; it has to lie at the peer's own origin. A dataset that
+        is none hides no other one. Raises InvalidRequest, PeerFailed, PeerRefused with the peer's reasons."""
         base = base_of(participant)
         url = link or f"{base}/catalog/request"
         if link is not None and not _same_origin(link, base):
             raise InvalidRequest(f"the cursor `{link}` does not belong to `{participant.name}`", pointer="/after")
         message = {"@context": CONTEXT, "@type": "CatalogRequestMessage"} | ({"filter": list(filters)} if filters else {})
         reply = await self._call("POST", url, participant, orjson.dumps(message))
-        return await self._read(reply, "Catalog", participant), next_link(reply.headers.get("link", ""), url)
+        document, left_out = await self._read(reply, "Catalog", participant)
+        return PeerPage(document, next_link(reply.headers.get("link", ""), url), left_out)
 
     async def dataset(self, participant: Participant, id: str) -> dict[str, Any]:
         """One dataset of the peer by id. Raises PeerFailed, PeerRefused with the peer's reasons."""
         reply = await self._call("GET", f"{base_of(participant)}/catalog/datasets/{quote(id, safe='')}", participant, None)
-        return await self._read(reply, "Dataset", participant)
+        return (await self._read(reply, "Dataset", participant))[0]
 
     async def state(self, participant: Participant, process: Process) -> str | None:
         """The state of the process at the peer (GET of DSP 2025-1), or None if it does not say. That we ask also tells it that
@@ -293,17 +303,26 @@ class PeerCatalogs:
             raise PeerRefused(text, (*(reasons or (said,)), *remedy), reply.status, code)
         return reply
 
-    async def _read(self, reply: Reply, type_: str, participant: Participant) -> dict[str, Any]:
+    async def _read(self, reply: Reply, type_: str, participant: Participant) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         try:
             document = wire.load(reply.body, CATALOG_NODES_MAX)
             # Some leave what there is none of as an empty list, which the schemas forbid and which says nothing.
             for reading in forms.readings(document, reply.body):
                 for found in (reading, dcat.without_empty(reading)):
                     if isinstance(found, dict) and self._schemas.is_valid(type_, found):
-                        return found
-            return await self._expander.compact(reply.body, type_, self._identity.own.id)
+                        return found, ()
+            if type_ == "Catalog" and isinstance(document, dict):
+                kept, left_out = self._without_invalid(document)
+                if kept["dataset"] and self._schemas.is_valid(type_, kept):
+                    return kept, left_out
+            return await self._expander.compact(reply.body, type_, self._identity.own.id), ()
         except WireError as e:
             raise PeerFailed(f"`{participant.name}` answered with what is no `{type_}` of DSP 2025-1: {e.message}", e.reasons) from None
+
+    def _without_invalid(self, document: dict[str, Any]) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+        tidied = dcat.without_empty(forms.tidy(document))
+        is_valid, reasons = partial(self._schemas.is_valid, "Dataset"), partial(self._schemas.reasons, "Dataset")
+        return dcat.without_invalid(tidied, is_valid, reasons)
 
 
 def _json(body: bytes) -> Any:

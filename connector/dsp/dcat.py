@@ -7,7 +7,7 @@ tail, so that its cost does not grow with the number of datasets a connector hol
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ import orjson
 from connector.dsp.messages import CONTEXT
 
 FORMAT_PULL, FORMAT_PUSH = "HttpData-PULL", "HttpData-PUSH"
+EXPLAINED_MAX = 20  # of the datasets that are left out of a catalog: each costs milliseconds
 OFFER_NAMESPACE = uuid.UUID("5f1c1f0e-6d0b-5c0e-9a5c-4d1f0a4e7a11")  # random, fixed: makes offer ids repeatable
 
 
@@ -115,3 +116,29 @@ def without_empty(value: Any) -> Any:
     if isinstance(value, list):
         return [without_empty(item) for item in value]
     return {name: without_empty(inner) for name, inner in value.items() if inner != []} if isinstance(value, dict) else value
+
+
+def without_invalid(
+    catalog: Mapping[str, Any], valid: Callable[[Mapping[str, Any]], bool], reasons: Callable[[Mapping[str, Any]], list[str]]
+) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """The catalog without what would make all of it invalid: offers without a rule, which permit nothing (Eclipse EDC sends an empty policy
+    so), and datasets that are no datasets; and what is left out, as `id` and `reasons`. `valid` and `reasons` judge a dataset in its root
+    form."""
+    found = catalog.get("dataset")
+    kept: list[Any] = []
+    left: list[dict[str, Any]] = []
+    for dataset in found if isinstance(found, list) else ():
+        whole = {"@context": CONTEXT} | dataset if isinstance(dataset, dict) else {}
+        if valid(whole):
+            kept.append(dataset)
+            continue
+        offers = whole.get("hasPolicy")
+        ruled = [offer for offer in offers if _has_rules(offer)] if isinstance(offers, list) else []
+        if ruled and valid(whole | {"hasPolicy": ruled}):
+            kept.append(dataset | {"hasPolicy": ruled})
+        left.append({"id": str(whole.get("@id")), "reasons": reasons(whole) if len(left) < EXPLAINED_MAX else []})
+    return {**catalog, "dataset": kept}, tuple(left)
+
+
+def _has_rules(offer: Any) -> bool:
+    return isinstance(offer, dict) and not {"permission", "prohibition"}.isdisjoint(offer)

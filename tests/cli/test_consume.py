@@ -83,6 +83,14 @@ def test_a_strange_catalog_is_shown_as_far_as_it_goes(command: Command, fake: Fa
     assert command("catalog", "hospital").code == 0
 
 
+def test_what_is_not_shown_of_a_catalog_is_said_with_its_reason(command: Command, fake: FakeConnector, home: Path):
+    left_out = [{"id": "urn:d:3", "reasons": ["`/hasPolicy/0` has no rule"]}, {"id": "urn:d:4", "reasons": []}]
+    fake.answers[("POST", "/v1/catalog")] = (200, {"catalog": catalog_page(1, 2), "next": None, "left_out": left_out})
+    ended = command("catalog", "hospital")
+    said = "not shown of `urn:d:3`, as it is not valid: `/hasPolicy/0` has no rule\nnot shown of `urn:d:4`, as it is not valid\n"
+    assert (ended.code, ended.err) == (0, said)
+
+
 def test_an_unknown_peer_is_said(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("POST", "/v1/catalog")] = (404, problem(404, "not-found", "no participant `hosptal`; did you mean `hospital`?"))
     ended = command("catalog", "hosptal")

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import pickle
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,8 @@ from tests.pair import OPEN, SCHEMAS, Answer, Desk, dataset_record, desk, only_f
 BIO, OTHER = "did:web:bio.example", "did:web:other.example"
 HIDDEN = only_for(OTHER)
 IDS = [f"urn:d:{letter}" for letter in "abcdefghijkl"]
+
+EDC_SAID: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/edc/messages.json").read_text())
 
 
 def caller(id: str = BIO, **claims: Any) -> Caller:
@@ -505,6 +508,40 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
     ] == "`biopharma` refused with 503: it does not say why"
     at.peer.script = lambda _m, _p, _d: (401, None)
     assert str((await at.us.manage("POST", "/catalog", {"peer": "biopharma"})).json["reasons"]).count(MENDED) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_offer_of_edc_without_any_rule_hides_nothing_else_of_its_catalog(at: Desk):
+    said = EDC_SAID["catalog-with-an-empty-offer"]
+    at.peer.script = lambda _m, _p, _d: (200, said)
+    shown = await at.us.asked("POST", "/catalog", {"peer": "biopharma"})
+    assert len(said["dataset"]) == 4
+    assert [each["@id"] for each in shown["catalog"]["dataset"]] == ["urn:edc:assigned", "urn:edc:edcterm", "urn:edc:open"]
+    reason = "`/hasPolicy/0` must hold at least one of `permission` or `prohibition`"
+    assert shown["left_out"] == [{"id": "urn:edc:empty", "reasons": [reason]}]
+
+
+@pytest.mark.asyncio
+async def test_an_offer_without_any_rule_hides_no_other_one_of_its_dataset(at: Desk):
+    (dataset,) = [each for each in EDC_SAID["catalog-with-an-empty-offer"]["dataset"] if each["@id"] == "urn:edc:open"]
+    offers = [{"@id": "urn:o:1", "@type": "Offer"}, *dataset["hasPolicy"]]
+    at.peer.script = lambda _m, _p, _d: (200, EDC_SAID["catalog-with-an-empty-offer"] | {"dataset": [dataset | {"hasPolicy": offers}]})
+    shown = await at.us.asked("POST", "/catalog", {"peer": "biopharma"})
+    assert [each["hasPolicy"] for each in shown["catalog"]["dataset"]] == [dataset["hasPolicy"]]
+    assert [each["id"] for each in shown["left_out"]] == ["urn:edc:open"]
+    at.peer.script = lambda _m, _p, _d: (200, EDC_SAID["catalog-with-an-empty-offer"] | {"dataset": [dataset | {"hasPolicy": offers[:1]}]})
+    nothing = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
+    assert nothing.status == 502, "where nothing is left there is no catalog"
+
+
+@pytest.mark.asyncio
+async def test_a_catalog_of_edc_with_a_list_and_a_group_of_one_is_read(at: Desk):
+    at.peer.script = lambda _m, _p, _d: (200, EDC_SAID["catalog-with-lists-and-groups"])
+    shown = await at.us.asked("POST", "/catalog", {"peer": "biopharma"})
+    rules = {each["@id"]: each["hasPolicy"][0]["permission"][0]["constraint"][0] for each in shown["catalog"]["dataset"]}
+    assert [each["rightOperand"] for each in rules["urn:edc:or1"]["or"]] == ["research"]
+    assert rules["urn:edc:purposes"]["rightOperand"] == ["research", "quality"]
+    assert shown["left_out"] == []
 
 
 def test_a_link_of_a_peer_that_is_no_address_is_the_peers_failure():
