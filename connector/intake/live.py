@@ -99,7 +99,7 @@ class Following:
             await self._open(account)
             writing = asyncio.create_task(account.run(), name=f"receipts {self._pull.transfer}")
             following = asyncio.create_task(self._follow(described), name=f"data {self._pull.id}")
-            tasks = [writing, following, asyncio.create_task(self._until_enough(), name=f"end {self._pull.id}")]
+            tasks = [writing, following, asyncio.create_task(self._enough.wait(self._now), name=f"end {self._pull.id}")]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
@@ -186,17 +186,6 @@ class Following:
             return frontier_at(leaves, nodes_from(signed.size, found.__getitem__))
         except ProofRefused as error:
             raise Broken(f"the provider's log does not begin with what it had signed before: {error.message}", error.code) from None
-
-    async def _until_enough(self) -> None:
-        """Return once nothing more is wanted."""
-        until = self._enough.until
-        while until is None or (left := until - self._now()) > 0:
-            try:
-                async with asyncio.timeout(None if until is None else min(left, 60.0)):
-                    await self._enough.said.wait()
-                return
-            except TimeoutError:
-                continue
 
     async def _follow(self, described: Described | None) -> None:
         """One answer after the other. Returns once enough has come, or the transfer is over."""

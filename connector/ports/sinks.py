@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from connector.ports import Detached
 from connector.records import Edr, Pull
 
+LOOK_SECONDS: Final = 60.0  # at most between two looks at a clock that somebody may set
 KEEP_SECONDS: Final = 10.0  # for a receipt before whoever has enough is answered
 
 
@@ -139,6 +140,17 @@ class Enough:
     def reached(self, now: float) -> bool:
         """Whether nothing more is wanted at all at this time (POSIX seconds)."""
         return self.said.is_set() or (self.until is not None and self.until <= now)
+
+    async def wait(self, now: Callable[[], float]) -> None:
+        """Return once nothing more is wanted at all. A clock on the wall (`now`, POSIX seconds) that is set back meanwhile makes that no
+        later: what comes is paid for."""
+        own = asyncio.get_running_loop().time
+        until, behind = self.until, now() - own()
+        while until is None or (left := until - max(now(), own() + behind)) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if until is None else min(left, LOOK_SECONDS)):
+                    await self.said.wait()
+                return
 
     async def kept(self) -> None:
         """Return once all is signed for that has come by now, and that is durable: so whoever has been shown it, and says that it is
