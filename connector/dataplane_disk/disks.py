@@ -18,7 +18,7 @@ from connector import telemetry
 from connector.errors import DiskShort
 from connector.lasting import stopped
 from connector.telemetry_metrics import Gauge
-from connector.values import Value
+from connector.values import Value, replace
 
 RESERVE_BYTES: Final = 64 * 1024 * 1024  # some 20,000 receipts with their acks
 FULL_BYTES: Final = 16 * 1024 * 1024  # free at the database: with less, what is kept is given up
@@ -30,21 +30,23 @@ free_bytes = Gauge("qiao_disk_free_bytes", "Free space of the disks that serving
 
 
 class Space(Value):
-    """A disk: what of its `size_bytes` is free for us."""
+    """A disk: what of its `size_bytes` is free for us, and how much of the files that there may be."""
 
     free_bytes: int
     size_bytes: int
+    files_percent: float = 100.0
 
     @property
     def percent(self) -> float:
-        """What is free."""
-        return 100.0 * self.free_bytes / self.size_bytes if self.size_bytes else 0.0
+        """What is free: of that which is shorter."""
+        return min(100.0 * self.free_bytes / self.size_bytes if self.size_bytes else 0.0, self.files_percent)
 
 
 def look(folder: Path) -> Space:
     """The disk of a folder. Raises OSError."""
     found = os.statvfs(folder)
-    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+    files_percent = 100.0 * found.f_favail / found.f_files if found.f_files else 100.0  # without a number there is no bound
+    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, files_percent)
 
 
 class Reserve:
@@ -161,7 +163,7 @@ class Disks:
     def _bare(self, space: Space) -> Space:
         """What is free beside what is kept, be it there or not."""
         missing = self._reserve.size_bytes if self._reserve is not None and not self._reserve.held else 0
-        return Space(space.free_bytes - missing, space.size_bytes)
+        return replace(space, free_bytes=space.free_bytes - missing)
 
     def admit(self) -> None:
         """Raise DiskShort for a transfer that begins now."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from connector.dataplane_disk import disks as module
 from connector.dataplane_disk.disks import Disks, Reserve, Space, look
 from connector.dsp.messages import Kind
 from connector.errors import DiskShort
+from connector.values import replace
 from tests import pair
 from tests.control_billing.test_stating import SAID, fact
 from tests.dataplane.rig import some_bytes
@@ -70,6 +72,22 @@ async def test_with_room_everything_begins_and_something_is_kept(tmp_path: Path)
     assert sample("qiao_disk_free_bytes", purpose="database") == 6_000 * MB
     await disks.close()
     assert not (tmp_path / "q.reserve").exists()
+
+
+async def test_a_disk_that_has_room_and_takes_hardly_any_more_files_is_short_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disk = Faked(tmp_path)
+    (await disk.at(6_000)).admit()
+    free, found = os.statvfs(tmp_path), list[Space]()
+    for files, left in ((1_000, 49), (1_000, 51), (0, 0)):
+        there = SimpleNamespace(f_bavail=free.f_blocks, f_blocks=free.f_blocks, f_frsize=free.f_frsize, f_files=files, f_favail=left)
+        monkeypatch.setattr(os, "statvfs", lambda _folder, there=there: there)
+        found.append(look(tmp_path))
+    assert [round(space.percent, 1) for space in found] == [4.9, 5.1, 100.0]
+    disk.disks._look = lambda _folder: replace(found[0], free_bytes=6_000 * MB, size_bytes=SIZE_MB * MB)
+    await disk.disks.watch()
+    with pytest.raises(DiskShort):
+        disk.disks.admit()
+    disk.disks.admit_data()
 
 
 async def test_below_its_share_nothing_new_begins_and_what_runs_goes_on(tmp_path: Path):
