@@ -259,14 +259,14 @@ def examined(content: bytes | list[Any], form: Form, language: Language, now: fl
     """
     from connector.odrl_forms.validate import validate
 
-    options = Options(profiles=read_profiles())
+    options, at = Options(profiles=read_profiles()), datetime.fromtimestamp(now, UTC)
     try:
         draft = chosen(content, library) if isinstance(content, list) else read_draft(content, form, library, options=options)
         document = draft.document
         if draft.format == "turtle":
-            found = lint(document, "turtle", options=options)
+            found = lint(document, "turtle", options=options, now=at)
         else:
-            found = validate(document, schema_findings=_schema(document), options=options, now=datetime.fromtimestamp(now, UTC))
+            found = validate(document, schema_findings=_schema(document), options=options, now=at)
         seen = Examined(tuple(found), None)
         read = partial(load, document, draft.format, options=options)
         return seen if seen.refused else Examined(seen.findings, plain(read(), language), _offer(draft, options), draft.template)

@@ -63,6 +63,14 @@ def test_what_is_over_already_is_said():
     assert "ALREADY_OVER" not in codes(look(until_policy("2999-01-01T00:00:00Z")))
 
 
+def test_what_is_over_is_said_of_turtle_too():
+    rule = 'odrl:action odrl:use ; odrl:constraint [ odrl:leftOperand odrl:dateTime ; odrl:operator odrl:lteq ; odrl:rightOperand "{}" ]'
+    head = "@prefix odrl: <http://www.w3.org/ns/odrl/2/> . <urn:o> a odrl:Offer ; odrl:target <urn:d> ; odrl:permission"
+    for year, over in ((2020, True), (2999, False)):
+        at = f"{rule.format(f'{year}-01-01T00:00:00Z')}".replace('Z"', 'Z"^^<http://www.w3.org/2001/XMLSchema#dateTime>')
+        assert ("ALREADY_OVER" in codes(look(f"{head} [ {at} ] .", "turtle"))) is over
+
+
 def test_every_form_of_a_policy_is_read():
     rule, context = "odrl:permission [ odrl:action odrl:use ; odrl:target <urn:d> ]", "http://www.w3.org/ns/odrl.jsonld"
     turtle = f"@prefix odrl: <http://www.w3.org/ns/odrl/2/> . <urn:o> a odrl:Set ; {rule} ."

@@ -59,7 +59,7 @@ def _split(path: str, roots: Sequence[Path], pointer: str, setting: str) -> tupl
         return roots[0], path
     for root in roots:
         for spelling in {os.path.abspath(root), os.path.realpath(root)}:
-            if path.startswith(spelling.rstrip("/") + "/"):
+            if f"{path}/".startswith(spelling.rstrip("/") + "/"):
                 return root, path[len(spelling.rstrip("/")) + 1 :]
     allowed = ", ".join(f"`{root}`" for root in roots)
     remedy = f"name a file there, or allow its directory in `{setting}`"
@@ -99,8 +99,10 @@ def open_regular(directory: int, name: str, pointer: str) -> int:
 def _demand_regular(found: os.stat_result, name: str, pointer: str) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise InvalidRequest(f"`{name}` is a symbolic link; name the file it points to", pointer=pointer)
+    if stat.S_ISDIR(found.st_mode):
+        raise InvalidRequest(f"`{name}` is a directory; name a file in it", pointer=pointer)
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidRequest(f"`{name}` is not a regular file", pointer=pointer)
+        raise InvalidRequest(f"`{name}` is not a regular file; name one", pointer=pointer)
 
 
 def hash_file(descriptor: int, stop: threading.Event) -> tuple[int, hashlib._Hash]:

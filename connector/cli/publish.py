@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as stdlib_json
+import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,11 @@ from connector.errors import InvalidRequest, PolicyError
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
     from connector.client.views import Dataset
+    from connector.odrl import Finding
 
 MANIFESTS = (".toml", ".json")
 FORMS: dict[str, Literal["turtle", "text"]] = {".ttl": "turtle", ".txt": "text", ".odrl": "text"}  # by suffix; all else is JSON
+ALREADY_OVER = "ALREADY_OVER"  # `connector.odrl.codes.Code`, which takes time to load
 LINES_OF_JSON = "application/x-ndjson"
 MEDIA_TYPES = {".ndjson": LINES_OF_JSON, ".jsonl": LINES_OF_JSON}  # that no table of a system has; the connector guesses the others
 
@@ -91,7 +94,7 @@ def publish(
             "--media-type": media_type,
         }
         if extra := [name for name, value in given.items() if value]:
-            raise InvalidRequest(f"{', '.join(extra)} describe a data file, which needs `--id`; a manifest says these things itself")
+            raise InvalidRequest(f"what {', '.join(extra)} says of a data file needs `--id`; a manifest says these things itself")
         datasets = read_manifest(path)
     else:
         if not policy:
@@ -129,6 +132,16 @@ def publish(
         for offer in dataset_view.offers:
             approval = "  (each request waits for approval)" if offer.manual else ""
             show.line(f"offer {offer.id}: {policy_text.labelled(offer.policy)}{approval}")
+            for finding in _over(offer.policy):
+                show.note(f"warning: {finding.message}, and nobody is shown what only that permits; {finding.fix}")
+
+
+def _over(policy: Mapping[str, Any]) -> list[Finding]:
+    """The rules of an offer whose time is over."""
+    from connector.app_settings import examined
+
+    found = examined(stdlib_json.dumps(policy).encode(), "json-ld", "en", time.time())
+    return [finding for finding in found.findings if finding.code == ALREADY_OVER]
 
 
 def datasets(

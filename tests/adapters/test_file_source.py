@@ -208,7 +208,13 @@ async def test_only_plain_files_are_sources_and_nothing_waits_for_another(tree: 
                 ("/dev", "random"),
             ]:
                 error = await refused(FileSources([tree / root]), name)
-                assert error.message == f"`{name}` is not a regular file"
+                assert error.message == f"`{name}` is not a regular file; name one"
+
+
+@pytest.mark.asyncio
+async def test_a_directory_is_said_to_be_one_also_where_it_is_the_one_that_is_allowed(tree: Path):
+    for path, says in ((str(tree / "data"), f"`{tree / 'data'}` is a directory; name a file"), ("wards", "`wards` is a directory; name a")):
+        assert says in (await refused(FileSources([tree / "data"]), path)).message
 
 
 @contextmanager

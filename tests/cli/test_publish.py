@@ -46,6 +46,16 @@ def test_a_file_is_published_under_its_policy(command: Command, fake: FakeConnec
     assert sent(fake) == [{"title": "Cohort", "source": source, "policies": [POLICY], **rest}]
 
 
+def test_an_offer_that_is_over_is_published_with_the_reason_why_nobody_sees_it(command: Command, fake: FakeConnector):
+    until = [{"leftOperand": "odrl:dateTime", "operator": "lteq", "rightOperand": {"@value": "2020-12-31", "@type": "xsd:date"}}]
+    over = {"@type": "Offer", "permission": [{"action": "use", "constraint": until}]}
+    for policy, said in ((over, True), (POLICY, False)):
+        fake.answers[("PUT", "/v1/datasets/urn%3Ad%3A1")] = (201, VIEW | {"offers": [{"id": "urn:o:1", "policy": policy}]})
+        ended = command("publish", "data/x.csv", "--id", "urn:d:1", "--policy", "policy.json")
+        assert ended.code == 0
+        assert ("the time of the permission to use is over, and nobody is shown" in ended.err) is said
+
+
 def test_what_is_published_is_listed_page_by_page(command: Command, fake: FakeConnector):
     fake.answers[("GET", "/v1/datasets")] = [(200, {"items": [VIEW], "next": "c"}), (200, {"items": [VIEW | {"id": "b"}], "next": None})]
     ended = command("datasets")
@@ -119,7 +129,7 @@ def test_a_manifest_may_have_several_datasets(command: Command, fake: FakeConnec
             {"m.json": '{"id": "a", "policies": [[{"template": "count", "parameters": {"times": "x"}}]]}'},
             "/0/parameters/times",
         ),
-        (("m.json", "--title", "t"), {"m.json": "{}"}, "--title describe a data file, which needs `--id`"),
+        (("m.json", "--title", "t"), {"m.json": "{}"}, "what --title says of a data file needs `--id`"),
         (("m.json",), {"m.json": "{}"}, "dataset 0 of `m.json` has no `id`"),
         (("m.json",), {"m.json": '{"datasets": [], "id": "a"}'}, "write one dataset, or only [[datasets]]"),
         (("m.json",), {"m.json": '{"datasets": {}}'}, "not as a list"),
