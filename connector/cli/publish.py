@@ -18,7 +18,6 @@ from connector.errors import InvalidRequest, PolicyError
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
     from connector.client.views import Dataset
-    from connector.odrl import Finding
 
 MANIFESTS = (".toml", ".json")
 FORMS: dict[str, Literal["turtle", "text"]] = {".ttl": "turtle", ".txt": "text", ".odrl": "text"}  # by suffix; all else is JSON
@@ -133,15 +132,15 @@ def publish(
             approval = "  (each request waits for approval)" if offer.manual else ""
             show.line(f"offer {offer.id}: {policy_text.labelled(offer.policy)}{approval}")
             for finding in _over(offer.policy):
-                show.note(f"warning: {finding.message}, and nobody is shown what only that permits; {finding.fix}")
+                show.note(f"warning: {finding['message']}, and nobody is shown what only that permits; {finding['fix']}")
 
 
-def _over(policy: Mapping[str, Any]) -> list[Finding]:
+def _over(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rules of an offer whose time is over."""
     from connector.app_settings import examined
 
     found = examined(stdlib_json.dumps(policy).encode(), "json-ld", "en", time.time())
-    return [finding for finding in found.findings if finding.code == ALREADY_OVER]
+    return [finding for finding in (each.to_json() for each in found.findings) if finding["code"] == ALREADY_OVER]
 
 
 def datasets(
