@@ -11,7 +11,7 @@ from msgspec import Struct
 from connector.errors import MeterRefused, Unauthenticated
 from connector.evidence.members import Finding, Member, finding
 from connector.merkle.checkpoints import Checkpoint
-from connector.merkle.notes import Kind, VerifierKey
+from connector.merkle.notes import Kind, Note, VerifierKey, key_id
 from connector.metering.objects import Read, Signed, digest, opened
 from connector.odrl.model import DEFAULT_OPTIONS, Options
 from connector.signatures import jws
@@ -19,6 +19,7 @@ from connector.values import Value, field
 
 S = TypeVar("S", bound=Signed)
 Place = tuple[str, str, int]  # whose ledger, its origin, its size
+FEW: Final = 8  # keys of one participant; a self-description has room for thousands
 AHEAD_SECONDS: Final = 300  # how far the clocks of two participants, or of one before and after it was set, may be apart
 
 
@@ -133,21 +134,22 @@ class Case(Struct):
             self.refused(refused.code, refused.message, at, "/jws")
         return None
 
-    def log_keys(self, owner: str, origin: str, shown: float) -> tuple[VerifierKey, ...]:
-        """The keys that can have signed for a log what was `shown` then (POSIX seconds): those that are pinned for it, else those of its
-        owner that had begun. One that had ended may have signed it before: a log that rests has an old checkpoint."""
+    def log_keys(self, owner: str, origin: str, shown: float, note: Note) -> tuple[VerifierKey, ...]:
+        """The keys that can have signed for a log what was `shown` then (POSIX seconds) as `note`: those that are pinned for it, else those
+        of its owner that had begun. One that had ended may have signed it before: a log that rests has an old checkpoint. Of many keys
+        those that the note names: each is looked at closely, for each log anew."""
         pinned = tuple(key for key in self.notes if key.kind is Kind.ED25519 and key.name == origin)
         begun = [key for key in self.keys.get(owner, ()) if key.not_before is None or key.not_before <= shown + AHEAD_SECONDS]
-        return pinned or tuple(_verifier_key(origin, key.public, Kind.ED25519) for key in begun)
+        return pinned or tuple(_verifier_key(origin, key.public, Kind.ED25519) for key in _named(note, origin, begun, Kind.ED25519))
 
-    def witness_keys(self, owner: str) -> tuple[VerifierKey, ...]:
-        """The keys of all who may have cosigned a log of `owner`."""
+    def witness_keys(self, owner: str, note: Note) -> tuple[VerifierKey, ...]:
+        """The keys of all who may have cosigned a log of `owner` as `note`; of many those that it names."""
         pinned = {key.name: key for key in self.notes if key.kind is Kind.COSIGNATURE}
         others = [
             _verifier_key(id, key.public, Kind.COSIGNATURE)
             for id, keys in self.keys.items()
             if id != owner and id not in pinned
-            for key in keys
+            for key in _named(note, id, keys, Kind.COSIGNATURE)
         ]
         return (*pinned.values(), *others)
 
@@ -230,6 +232,11 @@ class Ledgers(Struct):
     def moves(self, pid: str) -> set[str]:
         """The moves of a process that are on record."""
         return {fact.move for fact in self.facts.get(pid, ()) if fact.move is not None}
+
+
+def _named(note: Note, name: str, keys: Sequence[jws.PublicKey], kind: Kind) -> Sequence[jws.PublicKey]:
+    ids = {each.key_id for each in note.signatures if each.name == name} if len(keys) > FEW else set()
+    return [key for key in keys if key_id(name, key.public, kind) in ids] if len(keys) > FEW else keys
 
 
 @lru_cache(maxsize=1024)  # a key is looked at closely once, and stands under thousands of notes

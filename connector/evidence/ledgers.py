@@ -69,11 +69,11 @@ def _checkpoint(case: Case, found: Ledgers, at: Member) -> None:
 
 def _cosignatures(case: Case, found: Ledgers, note: str, place: Place, at: Member) -> None:
     owner, origin, size = place
-    read, witnesses = notes.read(note.encode()), case.witness_keys(owner)
+    read = notes.read(note.encode())
     if len(read.signatures) == 1:
         return
     try:
-        verified = notes.verify(read, witnesses)
+        verified = notes.verify(read, case.witness_keys(owner, read))
     except ProofRefused as refused:
         code = "checkpoint-cosigner" if refused.code == "signature-untrusted" else refused.code
         case.refused(code, refused.message, at, "/note")
@@ -97,7 +97,7 @@ def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer
     data = note.encode("utf-8", "surrogatepass")
     origin = note.partition("\n")[0]
     try:
-        said = checkpoints.open(data, origin, case.log_keys(owner, origin, shown)).checkpoint
+        said = checkpoints.open(data, origin, case.log_keys(owner, origin, shown, notes.read(data))).checkpoint
     except ProofRefused as refused:
         case.refused(refused.code, refused.message, at, pointer, accuses=by == case.counterparty)
         return None

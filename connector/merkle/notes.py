@@ -60,7 +60,7 @@ class VerifierKey(Value):
     @property
     def id(self) -> bytes:
         """Four bytes: SHA-256(name ‖ LF ‖ type ‖ key)[:4]."""
-        return _key_id(self.name, self.public, self.kind)
+        return key_id(self.name, self.public, self.kind)
 
     @property
     def vkey(self) -> str:
@@ -269,5 +269,6 @@ def _check_characters(text: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _key_id(name: str, public: bytes, kind: Kind) -> bytes:
+def key_id(name: str, public: bytes, kind: Kind) -> bytes:
+    """The id of a key, whether or not it is one: what a signature line has of it."""
     return hashlib.sha256(name.encode("utf-8") + b"\n" + bytes([kind]) + public).digest()[:KEY_ID_BYTES]

@@ -6,9 +6,10 @@ from nacl.bindings import crypto_sign_open
 from connector.evidence.case import Case
 from connector.evidence.members import OBJECTS, Finding, Member
 from connector.evidence.verify import verify
+from connector.merkle import notes
 from connector.metering.objects import Ack, Manifest
 from connector.signatures import jws
-from tests.evidence.rig import CONSUMER, KEYS, MANIFEST, NOW, OLD, PROVIDER, SOUND, signed
+from tests.evidence.rig import CONSUMER, KEYS, MANIFEST, NOW, OLD, PROVIDER, SOUND, note_over, signed
 
 
 def case() -> Case:
@@ -64,6 +65,6 @@ def test_a_signature_is_looked_at_once_in_a_whole_file(monkeypatch: pytest.Monke
 
 
 def test_nobody_cosigns_his_own_ledger():
-    at = case()
-    assert {key.name for key in at.witness_keys(PROVIDER)} == {CONSUMER}
-    assert {key.name for key in at.log_keys(PROVIDER, "hospital.example/ledger", NOW)} == {"hospital.example/ledger"}
+    at, note = case(), notes.read(note_over([b"x" * 32]).encode())
+    assert {key.name for key in at.witness_keys(PROVIDER, note)} == {CONSUMER}
+    assert {key.name for key in at.log_keys(PROVIDER, "hospital.example/ledger", NOW, note)} == {"hospital.example/ledger"}

@@ -1,11 +1,14 @@
 """Ledgers in a file: what a witness has cosigned tells how much of it was written before."""
 
 from base64 import b64encode
+from hashlib import sha256
+from time import process_time
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
+from nacl.signing import SigningKey
 
 from connector.dsp.messages import Move
 from connector.evidence.verify import verify
@@ -203,3 +206,21 @@ def test_a_key_counts_from_the_beginning_of_its_first_second_for_a_cosignature_w
     assert "cosignature-ended" not in draft.codes()
     draft.one("identity", 1)["keys"][1]["notBefore"] = NOW + 31.5
     assert "cosignature-ended" in draft.codes()
+
+
+def test_a_file_with_many_keys_and_many_checkpoints_is_looked_at_by_those_that_its_signatures_name():
+    """Each self-description may have thousands of keys, and whoever exports writes as many checkpoints of the other side as it likes."""
+    draft = SOUND.copy()
+    publics = [bytes(SigningKey(sha256(b"%d" % number).digest()).verify_key) for number in range(300)]
+    more = [key_of(jws.PublicKey(f"{CONSUMER}#more{number}", public)) for number, public in enumerate(publics)]
+    for who in (0, 1):
+        draft.one("identity", who)["keys"][:0] = more if who else [each | {"kid": f"{PROVIDER}#{at}"} for at, each in enumerate(more)]
+    for number in range(60):
+        note = note_over([leaf_hash(b"%d" % number)], CONSUMER, origin=f"biopharma.example/{number}")
+        draft.put("checkpoint", {"of": CONSUMER, "note": note}, before="consistency")
+    data, began = draft.data, process_time()
+    report = verify(data)
+    assert report.sound, report.findings
+    assert report.told is not None
+    assert [by for by, *_ in report.told.witnesses] == [CONSUMER]
+    assert process_time() - began < 0.7, "to look at each key closely for each note takes seconds"
