@@ -20,6 +20,9 @@ from connector.errors import EgressDenied, SettingsError
 from connector.origins import DEFAULT_PORTS, origin
 from connector.values import Value
 
+# tcp(7): a peer that is behind a network that was cut, and says nothing just then, is gone after a minute without an answer; and what lies
+# between forgets no connection on which nothing comes for long, as that to a source that is quiet.
+PROBES = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -94,7 +97,11 @@ class Guard(Value, eq=False):
         address = _literal(str(host))
         if address is None or not self.permits(address):
             raise Denied("not an address that this connector dials")
-        return socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in PROBES:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+        return made
 
     def ends(self, where: str, host: str) -> EgressDenied | None:
         """The error for a connection that is open if it would not be made now, else None: `where` is the origin that has led to the address

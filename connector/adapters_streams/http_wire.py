@@ -139,7 +139,9 @@ class Wire:
             return got
         try:
             return self._socket.recv_into(into)
-        except ConnectionError:
+        except BlockingIOError:
+            raise
+        except OSError:  # also for a network that was cut, or that says there is no way to the peer
             return 0
 
     def _more_comes(self, until: float) -> bool:

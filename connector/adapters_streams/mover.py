@@ -219,7 +219,9 @@ class SpliceMover:
             moved = way.step(offset, min(count, self._left)) if self._left else 0
         except BlockingIOError:
             return None
-        except ConnectionError:
+        except OSError as error:  # also for a network that was cut, or that says there is no way to the peer
+            if error.errno in NO_SPLICE:
+                raise
             moved = 0
         if not moved and self._closed:  # between the look at it and the wait for more: the end is ours, not the peer's
             raise PeerFailed(STOPPED)
@@ -297,7 +299,7 @@ class _Way:
         return bool(self._poll.poll(self._idle_ms if wait_ms is None else wait_ms))
 
     def step(self, offset: int, count: int) -> int:
-        """Move up to `count` bytes to `offset`; 0 if there are no more. Raises BlockingIOError if there is nothing yet, ConnectionError,
+        """Move up to `count` bytes to `offset`; 0 if there are no more. Raises BlockingIOError if there is nothing yet, OSError,
         SinkFailed."""
         return self._splice(self._pipe, offset, count) if self._pipe is not None else self._copy(offset, count)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.adapters.egress import Denied, Guard, guard, layers
+from connector.adapters.egress import PROBES, Denied, Guard, guard, layers
 from connector.errors import EgressDenied, SettingsError
 
 STRICT = Guard()
@@ -136,6 +136,9 @@ def test_no_socket_is_made_for_a_refused_address(address: str):
 def test_a_socket_is_made_for_a_public_address():
     with STRICT.socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 443))) as made:
         assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_STREAM)
+        asks = made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        told = [made.getsockopt(socket.IPPROTO_TCP, option) for option, _ in PROBES]
+        assert (asks, told) == (1, [30, 10, 3]), "a source may be quiet for an hour, and one that is gone must not look like it"
 
 
 def test_only_a_denial_is_called_one_and_it_does_not_say_which_address():

@@ -17,6 +17,7 @@ from connector.adapters_streams.http_wire import Wire
 from connector.errors import PeerFailed
 from connector.ports.live import Unread
 from tests.faults.patience import own_patience
+from tests.severed import given_up
 
 ENDLESS, LENGTH, CHUNKS = "endless", "length", "chunks"
 WAIT_SECONDS = 10.0
@@ -132,6 +133,17 @@ async def test_what_came_before_a_cut_is_taken_before_the_cut_is_told(threads: T
         assert await anext(taken) == b"hello"
         with pytest.raises(PeerFailed, match=r"`http://peer.example` closed the connection in the middle"):
             await anext(taken)
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_its_kernel_gives_up_has_closed_the_connection(threads: ThreadPoolExecutor):
+    near, far = given_up()
+    near.setblocking(False)
+    with far:
+        found = Wire(Unread(200, {}, near.detach(), b"hello", 11, False, "http://peer.example"), threads)
+        with pytest.raises(PeerFailed, match="closed the connection in the middle"):
+            await body(found)
+        found.close()
 
 
 @pytest.mark.asyncio

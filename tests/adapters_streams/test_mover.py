@@ -28,6 +28,7 @@ from connector.ports import Detached
 from tests.dataplane.rig import serving, some_bytes
 from tests.faults.patience import own_time
 from tests.lanes.compiled import by_lanes
+from tests.severed import given_up
 
 KIB, MIB = 1024, 1024 * 1024
 CONTENT = some_bytes(5 * MIB + 4321)
@@ -192,6 +193,15 @@ async def test_a_peer_that_resets_is_one_that_has_closed(way: str, into: int, tm
     with pytest.raises(PeerFailed, match="closed the connection"):
         await move.finished
     await mover.close()
+
+
+async def test_a_peer_that_its_kernel_gives_up_is_one_that_has_closed(way: str, into: int):
+    near, far = given_up()
+    with far:
+        mover = SpliceMover(Detached(near.detach(), b"", MIB, "http://peer.example"), into, 5.0)
+        with pytest.raises(PeerFailed, match="closed the connection"):
+            await mover.move(0, MIB, CHUNK).finished
+        await mover.close()
 
 
 async def test_no_more_is_read_than_the_body_has(way: str, into: int):

@@ -1,10 +1,8 @@
 """The way out of the data listener: what the kernel sends is what the file holds, to the byte, or the connection says otherwise."""
 
 import asyncio
-import ctypes
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from connector.api.outlet import INFO, PROBES, HttpOutlet, attended, is_silent
 from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 from tests.dataplane.rig import serving, some_bytes
+from tests.severed import sever
 
-SO_ATTACH_FILTER = 26  # socket(7)
 CONTENT = some_bytes(300_000)
 
 
@@ -120,8 +118,7 @@ async def test_a_reader_behind_a_network_that_was_cut_is_gone_though_more_was_se
                 looked.clear()
                 await looked.wait()
             assert not gone.is_set()
-            drop = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF: `ret 0`, no packet comes in any more
-            reader.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
+            sever(reader)
             await gone.wait()
 
 
