@@ -1,22 +1,28 @@
-"""Turns a decision to act into the process in flight, its outbox row, and what else is saved with it. No I/O."""
+"""Turns a decision to act into the process in flight, its outbox row, and what else is saved with it; and says what an agreement has to be.
+No I/O."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from connector.control.policies import Policies, Read
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
+from connector.errors import PolicyError
 from connector.ports import Act
 from connector.records import Agreement, Outbound, Record
 from connector.values import Value
 
 SAID = ("code", "reasons", "grounds", "ended_by")  # what a process keeps of who has stopped it, and why
 BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
+# DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
+TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 # States of a negotiation in which everything is decided: who offered has said yes already, and what is left are steps of a
 # machine. In every other one a person may have to think, here or over there, and nobody can see which.
 DECIDED = frozenset({"ACCEPTED", "AGREED", "VERIFIED"})
@@ -133,6 +139,32 @@ def agreement_of(document: Mapping[str, Any], process: Process, now: float, ends
         ends=ends,
         created=now,
     )
+
+
+def faults(process: Process, agreement: Read, policies: Policies, own: str) -> tuple[str, ...]:
+    """What is wrong about an agreement for participant `own`: it is between the two of us, over the terms on the table, with all that the
+    text demands. Where whatever permits our purposes will do, so will terms that give all that we asked for and ask no more of us: Eclipse
+    EDC agrees on the policy of its offer, however it was narrowed."""
+    document = agreement.document
+    wanted = {"target": process.dataset, "assigner": process.peer, "assignee": own}
+    found = [f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value]
+    if not TIMESTAMP.fullmatch(str(document.get("timestamp", ""))):
+        found.append("the agreement has no timestamp in the form of an XSD dateTime")
+    table = policies.read(process.detail["terms"])
+    if not policies.same(table, agreement) and not _gives_more(process, table, agreement, policies, own):
+        found += ["the terms differ from the last offer", *policies.differences(table, agreement)]
+    return tuple(found)
+
+
+def _gives_more(process: Process, table: Read, agreement: Read, policies: Policies, own: str) -> bool:
+    """Whether we took no risk with such an agreement, and had said that it will do."""
+    understood = not isinstance(table.policy, PolicyError) and not isinstance(agreement.policy, PolicyError)
+    if process.detail.get("accept") != "permitted" or not understood:
+        return False
+    target, templates = process.dataset or "", process.detail.get("acceptance", ())
+    if policies.settle(table, agreement, party=own, target=target).kind != "refines" or policies.burdens(agreement, table, own):
+        return False
+    return not templates or policies.settle_any(agreement, templates, own=own, target=target).kind == "refines"
 
 
 def patience_of(process: Process, times: Times) -> float:

@@ -6,12 +6,11 @@ the message that caused it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connector.control.compose import agreement_of, saying
-from connector.control.policies import PERMITS, USE, Document, Policies, Read, Verdict, not_understood
+from connector.control.compose import agreement_of, faults, saying
+from connector.control.policies import PERMITS, USE, Document, Policies, Verdict, not_understood
 from connector.control.terms import Settlement
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
@@ -24,8 +23,6 @@ from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
 from connector.values import Value, replace
 
-# DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
-TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 APPROVAL = "approval"
 
 
@@ -259,11 +256,10 @@ class Negotiations:
         return Reaction(kept, Act(Move.ACCEPTED))
 
     def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
-        """Consumer: the agreement must be what is on the table, between the two of us, with all that the text demands."""
+        """Consumer: the agreement must be what is on the table, or more, between the two of us, with all that the text demands."""
         read = self._policies.read(document)
-        faults = self._faults(process, read)
-        if faults:
-            return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=faults))
+        if found := faults(process, read, self._policies, self._own):
+            return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=found))
         verdict = self._policies.decide(
             read,
             party=self._own,
@@ -277,18 +273,6 @@ class Negotiations:
         agreement = agreement_of(document, process, now, verdict.ends)
         kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
-
-    def _faults(self, process: Process, agreement: Read) -> tuple[str, ...]:
-        table, document = self._policies.read(process.detail["terms"]), agreement.document
-        wanted = {"target": process.dataset, "assigner": process.peer, "assignee": self._own}
-        faults = [
-            f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value
-        ]
-        if not TIMESTAMP.fullmatch(str(document.get("timestamp", ""))):
-            faults.append("the agreement has no timestamp in the form of an XSD dateTime")
-        if not self._policies.same(table, agreement):
-            faults += ["the terms differ from the last offer", *self._policies.differences(table, agreement)]
-        return tuple(faults)
 
     async def _verified(self, process: Process) -> Reaction:
         """Provider: the agreement counts from the moment we say so; the consumer may use it before it has answered us."""

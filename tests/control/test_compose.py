@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from connector.control.compose import Sender, Times, agreement_of, due_of, outgoing
+from connector.control.compose import Sender, Times, agreement_of, due_of, faults, outgoing
+from connector.control.policies import Policies
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.messages import Kind, Move, Role
@@ -13,7 +14,7 @@ from connector.errors import IllegalMessage
 from connector.ports import Act
 from connector.records import Agreement
 from connector.values import replace
-from tests.pair import OPEN, SCHEMAS
+from tests.pair import OPEN, SCHEMAS, purpose_policy
 
 C, P = Role.CONSUMER, Role.PROVIDER
 N, T = Kind.NEGOTIATION, Kind.TRANSFER
@@ -186,3 +187,60 @@ def test_an_act_that_is_put_off_is_a_row_to_decide_and_changes_nothing_yet():
 )
 def test_somebody_looks_again_when_a_step_has_taken_its_time(at: Process, due: float | None):
     assert due_of(at, TIMES, NOW) == due
+
+
+CARE, STUDY = "urn:p:care", "urn:p:study"
+ASKED = purpose_policy(CARE)
+
+
+def found(agreed: dict[str, Any], *, asked: dict[str, Any] = ASKED, **detail: Any) -> tuple[str, ...]:
+    """What is wrong about an agreement over `agreed`, after a request for `asked`."""
+    said = {"terms": asked | {"@id": "urn:o", "@type": "Offer", "target": "urn:d"}, "accept": "permitted"} | detail
+    parties = {"target": "urn:d", "assigner": "did:web:peer.example", "assignee": US.participant, "timestamp": "2026-11-27T12:00:00Z"}
+    policies = Policies()
+    read = policies.read(parties | agreed | {"@id": "urn:a", "@type": "Agreement"})
+    return faults(process(N, "REQUESTED", C, detail=said), read, policies, US.participant)
+
+
+WIDER = [purpose_policy(CARE, STUDY), OPEN]
+
+
+@pytest.mark.parametrize("agreed", [ASKED, *WIDER])
+def test_where_whatever_permits_will_do_so_will_an_agreement_that_gives_more_than_was_asked_for(agreed: dict[str, Any]):
+    assert found(agreed) == ()
+
+
+@pytest.mark.parametrize("accept", ["same", "operator"])
+@pytest.mark.parametrize("agreed", WIDER)
+def test_who_wanted_the_same_or_to_be_asked_gets_nothing_else(agreed: dict[str, Any], accept: str):
+    assert found(agreed, accept=accept)[0] == "the terms differ from the last offer"
+    assert found(ASKED, accept=accept) == ()
+
+
+@pytest.mark.parametrize(
+    "agreed",
+    [
+        purpose_policy(STUDY),
+        OPEN | {"prohibition": [{"action": "use"}]},
+        OPEN | {"obligation": [{"action": "odrl:delete"}]},
+        {"permission": [{"action": "use", "duty": [{"action": "odrl:inform"}]}]},
+        {"permission": [{"action": "odrl:read"}]},
+        {"permission": [{"action": "use", "constraint": [{"leftOperand": "edc:location", "operator": "eq", "rightOperand": "EU"}]}]},
+        purpose_policy(CARE)
+        | {"permission": purpose_policy(CARE)["permission"] + [{"action": "use", "target": "urn:x"}], "profile": "urn:y"},
+    ],
+    ids=["less", "a prohibition", "an obligation", "a duty", "another action", "what is not understood", "an unknown profile"],
+)
+def test_an_agreement_that_gives_less_or_asks_more_is_refused_with_the_difference(agreed: dict[str, Any]):
+    assert found(agreed)[0] == "the terms differ from the last offer"
+
+
+def test_an_agreement_that_gives_more_stays_within_the_acceptance_templates():
+    assert found(WIDER[0], acceptance=[OPEN | {"@id": "urn:t", "@type": "Offer"}]) == ()
+    assert found(WIDER[0], acceptance=[ASKED | {"@id": "urn:t", "@type": "Offer"}])[0] == "the terms differ from the last offer"
+
+
+def test_whoever_and_whatever_it_is_about_is_ours_also_where_it_gives_more():
+    said = found(OPEN | {"target": "urn:other", "assignee": "did:web:stranger.example", "timestamp": "today"})
+    assert [each.split(" ")[0] for each in said[:2]] == ["target", "assignee"]
+    assert said[2] == "the agreement has no timestamp in the form of an XSD dateTime"

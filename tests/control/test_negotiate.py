@@ -319,9 +319,10 @@ async def test_an_offer_of_another_dataset_ends_the_negotiation(at: Desk):
     await at.us.state(N, process.pid, "TERMINATED")
 
 
-async def agreed(at: Desk, state: str, **changed: Any) -> tuple[Process, dict[str, Any]]:
+async def agreed(at: Desk, state: str, *, accept: str = "operator", **changed: Any) -> tuple[Process, dict[str, Any]]:
     """The peer sends an agreement over the terms on the table, with something changed in it (None: left out)."""
-    process = await at.us.put(negotiation(at.us, at.peer, state, C, dataset="urn:test:d", terms=terms_for(CARE)))
+    base = negotiation(at.us, at.peer, state, C, dataset="urn:test:d", terms=terms_for(CARE))
+    process = await at.us.put(replace(base, detail=dict(base.detail) | {"accept": accept}))
     right = agreement(at.us, at.peer, C, dataset="urn:test:d", policy=purpose_policy(CARE), negotiation=process.pid)
     document = {k: v for k, v in (dict(right.document) | changed).items() if v is not None}
     answer = await say(at, Move.CONTRACT_AGREEMENT, process, replace(right, document=document))
@@ -342,6 +343,16 @@ async def test_an_agreement_over_what_is_on_the_table_is_verified_and_kept(at: D
     assert (await at.peer.send(at.us, "POST", f"/negotiations/{process.pid}/events", event)).json["state"] == "FINALIZED"
     final = await at.us.connector.store.agreement(stored.id)
     assert final == replace(stored, final=True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_agreement_that_gives_more_is_verified_where_whatever_permits_will_do(at: Desk):
+    process, document = await agreed(at, "REQUESTED", accept="permitted", permission=purpose_policy(CARE, MARKETING)["permission"])
+    await at.peer.heard(f"{process.peer_pid}/agreement/verification")
+    verified = await at.us.state(N, process.pid, "VERIFIED")
+    stored = await at.us.connector.store.agreement(document["@id"])
+    assert stored is not None
+    assert (verified.agreement, stored.document) == (stored.id, document)
 
 
 WRONG = {
