@@ -16,6 +16,9 @@ import orjson
 GROUPS = ("and", "andSequence", "or", "xone")
 # Properties that hold an identifier but that the context leaves without `"@type": "@id"`: a sender of RDF has a node there.
 IDENTIFIERS = ("accessService", "callbackAddress", "endpoint", "endpointURL", "providerPid", "consumerPid", "dataset")
+# Arrays of at least one entry by the schemas, which some write where there is none: to JSON-LD they say nothing. What narrows a policy is
+# not among them, as whom an empty list means there is for `odrl_reading` to say.
+MAY_BE_EMPTY = frozenset({"permission", "prohibition", "obligation", "reason", "endpointProperties"})
 TEXT_OF_VALUES = b'{\\"@'  # how a body looks that has `[{"@value":"a"},{"@value":"b"}]`, or `{"@id":"urn:a"}`, as a string
 
 
@@ -27,8 +30,8 @@ def readings(document: Any, body: bytes) -> Iterator[Any]:
 
 
 def tidy(value: Any) -> Any:
-    """What compaction with the DSP context leaves different from the schemas, as they have it: groups, references, typed strings, and right
-    operands that are the text of values. Recursive, for documents of bounded depth."""
+    """What compaction with the DSP context leaves different from the schemas, as they have it: groups, references, typed strings, lists
+    of nothing, and right operands that are the text of values. Recursive, for documents of bounded depth."""
     if isinstance(value, list):
         return [tidy(item) for item in value]
     if not isinstance(value, dict):
@@ -37,7 +40,7 @@ def tidy(value: Any) -> Any:
         return value
     if value.keys() == {"@type", "@value"} and value["@type"] == "xsd:string":  # RDF 1.1: the same as a plain string
         return value["@value"]
-    return {key: tidy(_as_schema_has_it(key, inner)) for key, inner in value.items()}
+    return {key: tidy(_as_schema_has_it(key, inner)) for key, inner in value.items() if inner != [] or key not in MAY_BE_EMPTY}
 
 
 def _as_schema_has_it(key: str, value: Any) -> Any:

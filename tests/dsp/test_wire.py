@@ -118,6 +118,27 @@ def test_a_mistake_in_the_compact_form_is_explained_at_once(document: Any, reaso
     assert reason in str(refused.value.reasons)
 
 
+@pytest.mark.parametrize("contexts", [CONTEXT, [*CONTEXT, EDC]])
+def test_a_list_of_nothing_says_nothing_where_the_schemas_want_an_entry(contexts: list[str]):
+    """As some programs write what there is none of."""
+    empty = {"prohibition": [], "obligation": []}
+    message = parsed(REQUEST | {"@context": contexts, "offer": OFFER | empty})
+    assert message.document == REQUEST | {"@context": contexts}
+    assert message.digest == wire.digest(REQUEST | {"@context": contexts})
+    assert jsonld.compact(REQUEST | {"offer": OFFER | empty}, "ContractRequestMessage", CONTEXTS) == REQUEST
+    ended = {"@context": contexts, "@type": "TransferTerminationMessage", "consumerPid": "urn:c", "providerPid": "urn:p", "reason": []}
+    assert "reason" not in parsed(ended, (Move.TRANSFER_TERMINATION,)).document
+
+
+@pytest.mark.parametrize("narrows", [{"odrl:assignee": []}, {"permission": [{"action": "use", "constraint": [{"and": []}]}]}])
+def test_a_list_of_nothing_that_narrows_a_policy_stays_for_who_judges_it(narrows: dict[str, Any]):
+    offer = OFFER | narrows
+    found = wire.parse(orjson.dumps(REQUEST | {"offer": offer | {"prohibition": []}}), "ContractRequestMessage", SCHEMAS)
+    assert isinstance(found, wire.NeedsExpansion) or found["offer"] == offer
+    compacted = jsonld.compact(REQUEST | {"offer": offer | {"prohibition": []}}, "ContractRequestMessage", CONTEXTS)
+    assert not SCHEMAS.is_valid("ContractRequestMessage", compacted) or b"[]" in orjson.dumps(compacted["offer"])
+
+
 @pytest.mark.parametrize("type_", ["ContractRequestMessage", "TransferStartMessage", "ContractNegotiationTerminationMessage"])
 def test_what_is_refused_without_expansion_is_what_no_expansion_could_mend(type_: str):
     """The truth is the library for JSON-LD and the official schema, on mutated messages."""
