@@ -20,7 +20,8 @@ _IS: Final = r"""(?:=|['"]\s*:\s*['"])"""
 _NAME: Final = r"""(?!(?=[A-Za-z0-9-]{3,19}\.?(?![\w.~+/=-]))(?:[A-Za-z]+|\d{1,5})(?:-(?:[A-Za-z]+|\d{1,5}))+)(?![a-z_]+=['"])"""
 # What stands where a secret would, and says that there is none, or how it is with it.
 _ABSENT: Final = (
-    "(?!(?i:none|null|true|false|empty|unset|missing|absent|unknown|required|optional|pending|expired|revoked|rotated|changed|invalid|wrong)"
+    "(?!(?i:none|null|true|false|empty|unset|missing|absent|unknown|required|optional|pending|expired|revoked|rotated|changed|valid|invalid"
+    "|wrong|granted|denied|refused|withdrawn)"
     r"""[.,;:!?)\]}]*(?:[\s&'"]|\Z))"""
 )
 

@@ -36,7 +36,7 @@ SENTENCES = [
     "basic ICD-10-GM codes, and basic HbA1c and SpO2measurements, are all there is",
     "the bearer COVID-19, or bearer SARS-CoV-2; bearer 2026-11-27.",
     'it answered 401 with `WWW-Authenticate: Bearer resource_metadata="https://store.example/a"`',
-    "password=none, token=expired; secret=REVOKED&x=1, {'password': 'required'}, and authorization=pending",
+    "password=none, token=expired; secret=REVOKED&x=1, {'password': 'required'}, and authorization=granted",
     "no token, no password: none is needed; the secret is out, and authorization: pending",
     "see https://store.example/a@b?x=1, and write to did:web:h.example#1",
     "该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a",
