@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from connector.dataplane_accounts.account import Account, same
 from connector.dataplane_accounts.opens import Opens
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PolicyError, Withdrawn
-from connector.lasting import since_boot, stopped
+from connector.lasting import since_boot
 from connector.merkle import checkpoints, notes
 from connector.metering import passed
 from connector.metering.chain_consumer import acceptable
@@ -67,6 +68,7 @@ class Accounts:
         self._unwritten: dict[str, Account] = {}
         self._ended: dict[str, None] = {}  # transfers that are over, the oldest first
         self._writing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         telemetry.unreceipted_bytes.set_function(lambda: sum(account.out_bytes for account in self._known.values() if account.opened))
 
     async def of(self, permit: Permit, log: Described) -> Account:
@@ -213,8 +215,10 @@ class Accounts:
             self._writing = asyncio.create_task(self._write_all(), name="accounts")
 
     async def _write_all(self) -> None:
-        while self._unwritten:
-            await asyncio.sleep(WRITE_SECONDS)
+        while self._unwritten and not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._closing.wait()
             try:
                 await self.write_now()
             except ConnectorError as error:  # what could not be written is still to be
@@ -254,6 +258,9 @@ class Accounts:
             account.stored = after
 
     async def close(self) -> None:
-        """Store what is not stored yet. Nothing is sent any more."""
-        await stopped(self._writing)
+        """Store what is not stored yet. Nothing is sent any more. What is just being written is waited for: to write it again would put it
+        on record twice."""
+        self._closing.set()
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
         await self.write_now()

@@ -489,6 +489,33 @@ async def test_a_signed_request_is_on_record_once_also_where_nothing_else_is_to_
 
 
 @pytest.mark.asyncio
+async def test_a_signed_request_is_on_record_once_also_if_the_end_of_the_process_meets_its_write(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever stops waiting for a commit does not stop it."""
+    monkeypatch.setattr(accounts, "WRITE_SECONDS", 0.0)
+    metering, store = consumer.rig.metering, consumer.rig.store
+    assert metering is not None
+    await consumer.get(Range="bytes=0-9")
+    await metering.accounts.write_now()
+    is_written, real, account = asyncio.Event(), store.commit, known(consumer.rig)
+    asked = Evidence(telemetry.REQUEST, Kind.TRANSFER, TRANSFER, "c", None, consumer.rig.clock.now(), digest=b"d" * 32)
+
+    async def slow(changes: Changes) -> Any:
+        done = await real(changes)
+        is_written.set()
+        await asyncio.sleep(0.01)
+        return done
+
+    store.commit = slow  # type: ignore[method-assign, assignment]
+    account.ask(asked)
+    metering.accounts.written_soon(account)
+    await is_written.wait()
+    await metering.accounts.close()
+    assert [fact.digest for fact in await store.evidence_of(TRANSFER)].count(asked.digest) == 1
+
+
+@pytest.mark.asyncio
 async def test_what_was_foreseen_of_a_transfer_and_has_not_left_counts_no_more_once_it_has_ended(tmp_path: Path):
     (tmp_path / "data").mkdir()
     async with restarted(tmp_path / "data", MemoryStore(), demands=frozenset({COUNTERSIGNED})) as (rig, consumer):
