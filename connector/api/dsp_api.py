@@ -36,6 +36,7 @@ GZIP_ASIDE_BYTES = 128 * 1024  # what takes longer than some 2 ms is compressed 
 NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
 PROCESS = web.RequestKey("process", Process)  # the caller's, to which the address belongs
+NEW_KEYS = "if the peer has new keys, put its self-description as it is now into our registry, and `connector reload`"
 
 # Path below the base and what the body may be. Those below a process are tried one after the other: first what each negotiation needs.
 ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (
@@ -115,8 +116,13 @@ class DspApi:
 
     def _message(self, moves: tuple[Move, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            caller = await self.caller(request)
             pid = request.match_info.get("pid")
+            try:
+                caller = await self.caller(request)
+            except Unauthenticated as error:
+                if pid is not None:  # whoever says our pid is its counterparty, or has heard of it from that one
+                    self._outbox.unheard(pid, f"what came for it was not taken: {error.message}; {NEW_KEYS}")
+                raise
             if pid is not None:
                 request[PROCESS] = await self._receiver.find(caller, moves[0].kind, pid)
             if Move.TRANSFER_REQUEST in moves:

@@ -32,6 +32,7 @@ from connector.values import replace
 
 NEXT_WORD_SECONDS = 0.1  # how long the note of an answer waits for the peer's next message
 DIFFERING_MAX = 2  # once may be a message on its way, twice is not
+LASTING_ATTEMPTS = 4  # failed in a row: who looks for what does not move has it in the log, hours before it is a dead letter
 ERROR_CHARACTERS_MAX = 1000  # of a peer's words in our records
 
 ADDRESSED = frozenset({Move.START, Move.TRANSFER_REQUEST})
@@ -187,7 +188,9 @@ class Outbox:
             why = self.last_errors[row.pid] = error or "no answer"
             self.unheard(row.pid, why)
             telemetry.count_message(row.move, "out", "unanswered")
-            telemetry.log.debug("message not taken", move=row.move, pid=row.pid, peer=row.peer, attempt=attempt, why=why)
+            lasting = attempt >= LASTING_ATTEMPTS and attempt & (attempt - 1) == 0  # and again whenever there are twice as many
+            say = telemetry.log.info if lasting else telemetry.log.debug
+            say("message not taken", move=row.move, pid=row.pid, peer=row.peer, attempt=attempt, why=why)
             if not await self._back_off(row, attempt, answers.retry_after(reply.headers.get("retry-after") if reply else None), ends):
                 return await self._refused(row, "no-answer", (why,), None)
 

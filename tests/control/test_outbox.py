@@ -325,6 +325,20 @@ async def test_whoever_wants_to_see_each_message_has_it_in_the_log_at_debug_with
     assert "eyJ" not in out.getvalue(), "no token of either side"
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_message_that_is_not_taken_again_and_again_is_in_the_log_of_everybody_and_does_not_fill_it(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    out = io.StringIO()
+    telemetry.configure_logging("info", "json", out)
+    try:
+        with scripted(at.peer, refusing(503, 9)):
+            await suspended(at, process)
+    finally:
+        telemetry.configure_logging("info", "json")
+    told = [line for line in map(orjson.loads, out.getvalue().splitlines()) if line["event"] == "message not taken"]
+    assert [(line["attempt"], line["pid"], "503" in line["why"]) for line in told] == [(n, process.pid, True) for n in (4, 8)]
+
+
 # Refusals
 
 

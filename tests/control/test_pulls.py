@@ -5,6 +5,7 @@ What becomes of an order whose transfer or agreement ends before it does is in `
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from connector import app, telemetry
+from connector.adapters import keys
 from connector.control_streams import patience
 from connector.dsp.messages import Role
 from connector.records import Changes, Edr, Pull
@@ -215,6 +217,24 @@ async def test_a_download_that_waits_for_its_provider_says_why(both: Pair):
         while not (seen := await both.consumer.asked("GET", f"/pulls/{id}"))["reasons"]:
             pass
     assert (seen["stage"], "`source-failed`" in seen["reasons"][0]) == ("download", True)
+
+
+@pytest.mark.asyncio
+async def test_an_order_whose_provider_is_not_taken_for_whom_it_says_it_is_tells_that_and_goes_on_once_that_is_mended(tmp_path: Path):
+    provider, consumer = site(tmp_path / "hospital", "hospital"), site(tmp_path / "biopharma", "biopharma")
+    consumer.meet(provider)
+    keys.generate(provider.settings.keys.directory, time.time() + 1.0)  # the newest one signs
+    async with running(provider) as them, running(consumer) as us:
+        await them.publish(D, content=CONTENT)
+        id = (await order(us))["id"]
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (seen := await us.asked("GET", f"/pulls/{id}"))["reasons"]:
+                pass
+        assert "is not a key that its issuer's self-description names" in seen["reasons"][0]
+        assert "put its self-description as it is now into our registry" in seen["reasons"][0]
+        consumer.meet(provider)
+        await us.asked("POST", "/reload", {})
+        assert (await settled(us, id)).reasons == ()
 
 
 @pytest.mark.parametrize("by_provider", [True, False])
