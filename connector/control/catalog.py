@@ -270,7 +270,7 @@ class PeerCatalogs:
         message = {"@context": CONTEXT, "@type": "CatalogRequestMessage"} | ({"filter": list(filters)} if filters else {})
         reply = await self._call("POST", url, participant, orjson.dumps(message))
         document, left_out = await self._read(reply, "Catalog", participant)
-        return PeerPage(document, next_link(reply.headers.get("link", ""), url), left_out)
+        return PeerPage(document, _at_home(next_link(reply.headers.get("link", ""), url), base), left_out)
 
     async def dataset(self, participant: Participant, id: str) -> dict[str, Any]:
         """One dataset of the peer by id. Raises PeerFailed, PeerRefused with the peer's reasons."""
@@ -350,6 +350,15 @@ def next_link(header: str, base: str) -> str | None:
             except ValueError:
                 raise PeerFailed(f"the link to the next page of the peer's catalog is no address: `{target[:200]}`") from None
     return None
+
+
+def _at_home(link: str | None, base: str) -> str | None:
+    """A link to the catalog that `base` has, at the origin where we know it: behind a proxy that ends TLS, Eclipse EDC names the scheme and
+    the host by which the proxy has found it. Nothing else is ever dialled for it."""
+    if link is None or _same_origin(link, base):
+        return link
+    path, _, query = link.partition("?")
+    return f"{base}/catalog/request?{query}" if path.endswith("/catalog/request") else link
 
 
 def _same_origin(url: str, base: str) -> bool:

@@ -511,6 +511,22 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
 
 
 @pytest.mark.asyncio
+async def test_a_page_of_edc_behind_a_proxy_that_ends_tls_is_followed_at_the_address_that_we_know(at: Desk):
+    link = '<http://10.0.0.7:8282/protocol/2025-1/catalog/request?continuationToken=eyJAdHlwZSI6Imh0dHBz==>; rel="next"'
+    at.peer.script = lambda _m, _p, _d: (200, EDC_SAID["catalog-with-lists-and-groups"], {"Link": link})
+    first = await at.us.asked("POST", "/catalog", {"peer": "biopharma"})
+    assert first["next"] == f"{at.peer.site.base}/catalog/request?continuationToken=eyJAdHlwZSI6Imh0dHBz=="
+    await at.us.asked("POST", "/catalog", {"peer": "biopharma", "after": first["next"]})
+    at.peer.script = lambda _m, _p, _d: (
+        200,
+        EDC_SAID["catalog-with-lists-and-groups"],
+        {"Link": '<http://10.0.0.7/elsewhere?x>; rel="next"'},
+    )
+    strange = (await at.us.asked("POST", "/catalog", {"peer": "biopharma"}))["next"]
+    assert (await at.us.manage("POST", "/catalog", {"peer": "biopharma", "after": strange})).status == 400, "it is not its catalog"
+
+
+@pytest.mark.asyncio
 async def test_an_offer_of_edc_without_any_rule_hides_nothing_else_of_its_catalog(at: Desk):
     said = EDC_SAID["catalog-with-an-empty-offer"]
     at.peer.script = lambda _m, _p, _d: (200, said)
