@@ -228,7 +228,11 @@ class FileSource:
 
     def _demand_unchanged(self) -> None:
         # An open file keeps its inode: a path that meanwhile names another file still gives the bytes that were published.
-        if self._descriptor < 0 or _pin(os.fstat(self._descriptor)) != self._pin:
+        try:
+            same = self._descriptor >= 0 and _pin(os.fstat(self._descriptor)) == self._pin
+        except OSError as error:  # of a file system elsewhere, which has lost it or does not answer
+            raise SourceFailed(f"`{self._path}` cannot be read: {error.strerror}") from None
+        if not same:
             raise SourceFailed(f"`{self._path}` changed since it was published: publish it again")
 
     async def read(self, offset: int, length: int | None) -> AsyncIterator[bytes]:

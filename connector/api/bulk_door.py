@@ -7,7 +7,6 @@ asks the gate, and only then the answer to a GET of one transfer's data takes th
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -17,7 +16,7 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from connector.api.outlet import HttpOutlet
+from connector.api.outlet import HttpOutlet, read_piece
 from connector.api.secured import Secured
 from connector.dataplane import bulk
 from connector.errors import SourceFailed
@@ -74,7 +73,7 @@ class BulkOutlet(HttpOutlet):
                     await self._secured.lend(partial(bulk.send, descriptor, offset, count, progress), self._thread)
             return
         # The last free one went to somebody else while the head of this answer was on its way.
-        piece = await asyncio.to_thread(os.pread, descriptor, count, offset)
+        piece = await read_piece(descriptor, offset, count)
         await self.write(piece)
         if len(piece) != count:
             raise SourceFailed(bulk.TOO_SHORT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -21,6 +22,7 @@ from connector.values import Value
 FAST_PIECE_BYTES = 4 * FILE_PIECE_BYTES  # for a reader that took the last piece within FAST_SECONDS: a quarter of the turns of the loop
 FAST_SECONDS = 0.25
 PROBES = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))  # tcp(7): gone after a minute without an answer
+UNREADABLE = frozenset({errno.EIO, errno.ESTALE})  # what `sendfile` says of the file, and not of the client
 SILENT_SECONDS, UNANSWERED = 60.0, 3  # and so is who has something on its way; one probe of a full window may stay without an answer
 LOOK_SECONDS = 5.0
 INFO = struct.Struct("=2xBB52xI")  # of `struct tcp_info`: retransmissions and probes without an answer, milliseconds since one came
@@ -133,11 +135,27 @@ class HttpOutlet:
             taken = await loop.sendfile(transport, cast(IO[bytes], _Descriptor(descriptor)), offset, count, fallback=False)
             self.window_bytes = FAST_PIECE_BYTES if loop.time() - began < FAST_SECONDS else FILE_PIECE_BYTES
         except asyncio.SendfileNotAvailableError:  # some file systems have none; nothing has been sent then
-            piece = await asyncio.to_thread(os.pread, descriptor, count, offset)
+            piece = await read_piece(descriptor, offset, count)
             await self._response.write(piece)
             taken = len(piece)
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            raise _unreadable(error) from None
         if taken != count:
             raise SourceFailed("the file ended before its published size: publish it again")
+
+
+async def read_piece(descriptor: int, offset: int, count: int) -> bytes:
+    """A piece of an open file, as much of it as there is. Raises SourceFailed."""
+    try:
+        return await asyncio.to_thread(os.pread, descriptor, count, offset)
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> SourceFailed:
+    return SourceFailed(f"the file cannot be read: {error.strerror}")
 
 
 class _Descriptor(Value):

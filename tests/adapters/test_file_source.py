@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -334,6 +335,21 @@ async def test_a_file_that_is_open_is_read_to_its_end_whatever_becomes_of_its_na
             found += [piece async for piece in pieces]
         assert b"".join(found) == CONTENT
         assert await source.stat() == stat
+
+
+@pytest.mark.asyncio
+async def test_a_file_system_elsewhere_that_has_lost_a_file_is_a_failure_of_the_source(place: FilePlace, monkeypatch: pytest.MonkeyPatch):
+    address, _ = await place.publish(SMALL)
+    async with opened(place, address) as source:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(os, "fstat", stale)
+            with pytest.raises(SourceFailed, match="cannot be read: Stale file handle"):
+                await source.stat()
+        await source.stat()
+
+
+def stale(_descriptor: int) -> os.stat_result:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 @pytest.mark.asyncio

@@ -1,6 +1,7 @@
 """The way out of the data listener: what the kernel sends is what the file holds, to the byte, or the connection says otherwise."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -184,13 +185,37 @@ async def test_what_the_kernel_cannot_send_is_read_and_written():
         reading, writing = os.pipe()  # no file: `sendfile` has nothing for it, and neither has `pread`
         os.close(writing)
         try:
-            with pytest.raises(OSError, match="Illegal seek"):
+            with pytest.raises(SourceFailed, match="Illegal seek"):
                 await outlet.send_file(reading, 0, 3)
         finally:
             os.close(reading)
         await outlet.write(b"abc")
 
     assert await through(send, 3) == b"abc"
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_fails_in_the_middle_is_no_defect_and_not_the_clients_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, sent = tmp_path / "data", os.sendfile
+    path.write_bytes(CONTENT)
+    descriptor = os.open(path, os.O_RDONLY)
+
+    def fails(out: int, source: int, offset: int, count: int) -> int:
+        if offset:
+            raise OSError(errno.EIO, "Input/output error")
+        return sent(out, source, offset, min(count, 1_000))
+
+    async def send(outlet: HttpOutlet, _request: web.Request) -> None:
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "sendfile", fails)
+            with pytest.raises(SourceFailed, match="cannot be read: Input/output error"):
+                await outlet.send_file(descriptor, 0, 20_000)
+        await outlet.write(CONTENT[1_000:20_000])
+
+    try:
+        assert await through(send, 20_000) == CONTENT[:20_000]
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.asyncio
