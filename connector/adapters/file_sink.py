@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from connector.adapters.file_source import hash_file, locate, open_directory, open_regular
+from connector.adapters_streams.naming import name_new
 from connector.errors import Contradiction, InvalidRequest, SinkFailed
 from connector.ports.sinks import Sink
 
@@ -131,8 +132,11 @@ class FileSink:
 
     @property
     def size_bytes(self) -> int:
-        """As the file system has it: what is moved without copying passes by us."""
-        return os.fstat(self._descriptor).st_size
+        """As the file system has it: what is moved without copying passes by us. Raises SinkFailed."""
+        try:
+            return os.fstat(self._descriptor).st_size
+        except OSError as error:  # of a file system elsewhere
+            raise _failed(error, self._out) from None
 
     def digest(self) -> bytes:
         return self._digest.digest()
@@ -228,10 +232,7 @@ class FileSink:
         if self._overwrite:
             os.replace(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         else:
-            # A link fails if the name is taken, in one step with taking it; a rename would replace whatever came meanwhile.
-            os.link(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory, follow_symlinks=False)
-            with suppress(FileNotFoundError):  # whoever asked for the same name just now has tidied it up
-                os.unlink(part, dir_fd=self._directory)
+            name_new(self._directory, part, self._name)
         if durable:
             os.fsync(self._directory)
 

@@ -443,6 +443,30 @@ async def test_what_has_the_name_already_is_known_by_size_and_digest(out: Path):
             await sinks.existing(path, ID)
 
 
+async def test_on_a_file_system_without_links_the_file_gets_its_name_all_the_same(out: Path, monkeypatch: pytest.MonkeyPatch):
+    def none(*_names: Any, **_more: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "link", none)
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
+    await sink.append([b"all of it"])
+    await sink.commit()
+    await sink.close()
+    assert ((out / "a.bin").read_bytes(), (out / PART).exists()) == (b"all of it", False)
+
+
+async def test_a_file_system_elsewhere_that_has_lost_a_part_is_a_failure_of_the_sink(out: Path, monkeypatch: pytest.MonkeyPatch):
+    def stale(_descriptor: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(os, "fstat", stale)
+        with pytest.raises(SinkFailed, match="cannot be written: Stale file handle"):
+            _ = sink.size_bytes
+    await sink.close()
+
+
 async def test_a_cancelled_download_leaves_its_part_to_the_next(out: Path):
     sinks = FileSinks([out])
     sink = await sinks.open("a.bin", ID, overwrite=False)

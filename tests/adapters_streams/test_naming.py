@@ -1,0 +1,58 @@
+"""A part gets its name, whatever its file system knows, and nothing that has that name is replaced."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from connector.adapters_streams.naming import NO_LINKS, name_new
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "part").write_bytes(b"all of it")
+    descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def without_links(*_names: Any, **_more: Any) -> NoReturn:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_part_is_the_file_once_and_replaces_none(directory: int, tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch):
+    if not links:
+        monkeypatch.setattr(os, "link", without_links)
+    (tmp_path / "taken").write_bytes(b"somebody else's")
+    with pytest.raises(FileExistsError):
+        name_new(directory, "part", "taken")
+    name_new(directory, "part", "file")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"all of it", "taken": b"somebody else's"}
+
+
+def test_a_name_that_was_taken_for_a_part_that_cannot_have_it_is_free_again(
+    directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*_names: Any, **_more: Any) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", without_links)
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        name_new(directory, "part", "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
+def test_another_failure_of_a_link_is_one(directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_names: Any, **_more: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    assert errno.ENOSPC not in NO_LINKS
+    with pytest.raises(OSError, match="No space"):
+        name_new(directory, "part", "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
