@@ -278,10 +278,14 @@ class Lives:
         flows = tuple(self._flows.items())
         for transfer, _ in flows:  # all of them at once: the disk that is waited for below may be the one that is to be spared
             self._cut(transfer, code)
-        for transfer, flow in flows:
-            await flow.stop()
-            if flow.was_left and self._flows.get(transfer) is flow:
-                flow.start()
+        for error in await asyncio.gather(*(self._halt(*each) for each in flows), return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def _halt(self, transfer: str, flow: Flow) -> None:
+        await flow.stop()
+        if flow.was_left and self._flows.get(transfer) is flow:
+            flow.start()
 
     async def sweep(self, store: Store) -> int:
         """Remove what is left of transfers that are not stored any more; returns how many. And begin to see to the end of those that

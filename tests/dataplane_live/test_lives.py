@@ -342,25 +342,31 @@ async def test_on_a_full_disk_nothing_is_followed_and_nothing_begins_until_there
         assert flow.log.end == 4
 
 
-async def test_a_full_disk_cuts_all_readers_before_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    cut, stops, may_stop, stop = list[str](), asyncio.Event(), asyncio.Event(), flow_module.Flow.stop
+async def test_a_full_disk_cuts_all_readers_and_stops_all_sources_before_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cut, stops, may_stop, stop = list[str](), asyncio.Semaphore(0), asyncio.Event(), flow_module.Flow.stop
 
     async def slow(flow: flow_module.Flow) -> None:
-        stops.set()
+        stops.release()
         await may_stop.wait()
+        if flow is broken:
+            raise OSError("of a disk")
         await stop(flow)
 
     async with living(tmp_path, Faucet()) as lives:
         monkeypatch.setattr(lives, "_cut", lambda transfer, _code: cut.append(transfer))
-        for transfer in (TRANSFER, "urn:other"):
-            await lives.of(replace(PERMIT, transfer=transfer))
-        monkeypatch.setattr(flow_module.Flow, "stop", slow)
-        halting = asyncio.create_task(lives.halt("disk-full"))
-        async with asyncio.timeout(10):
-            await stops.wait()
-        before = tuple(cut)
-        may_stop.set()
-        await halting
+        broken, other = [await lives.of(replace(PERMIT, transfer=transfer)) for transfer in (TRANSFER, "urn:other")]
+        other.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(flow_module.Flow, "stop", slow)
+            halting = asyncio.create_task(lives.halt("disk-full"))
+            async with asyncio.timeout(10):
+                await stops.acquire()
+                before = tuple(cut)
+                await stops.acquire()
+            may_stop.set()
+            with pytest.raises(OSError, match="of a disk"):
+                await halting
+        assert not other.runs
     assert before == (TRANSFER, "urn:other")
 
 
