@@ -97,6 +97,7 @@ class Disks:
         self.short: tuple[str, ...] = ()
         self.full = False
         self._unseen: tuple[str, ...] = ()
+        self._to_stop = False  # what writes data: it is full, and that was not done
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -134,8 +135,10 @@ class Disks:
             say(
                 "disks", short=list(self.short), full=self.full, beside_what_is_kept={name: each.free_bytes for name, each in found.items()}
             )
-        if self.full and not before[1]:
+        self._to_stop = self.full and (self._to_stop or not before[1])
+        if self._to_stop:
             await self._stop("disk-full")
+            self._to_stop = False
 
     def _see(self) -> tuple[dict[str, Space], tuple[str, ...]]:
         found, unseen = {}, []

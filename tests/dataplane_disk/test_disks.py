@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,6 +127,23 @@ async def test_when_it_is_full_what_was_kept_is_given_up_and_taken_back_once_the
     assert disk.reserve.held
     await disk.at(1)
     assert disk.stopped == ["disk-full"] * 2
+
+
+async def test_what_could_not_be_stopped_on_a_full_disk_is_stopped_at_the_next_look(tmp_path: Path):
+    disk, stop, errors = Faked(tmp_path), Faked.stop, [OSError("of a disk")]
+
+    async def failing(one: Faked, code: str) -> None:
+        if errors:
+            raise errors.pop()
+        await stop(one, code)
+
+    disk.disks._stop = partial(failing, disk)
+    await disk.at(100)
+    with pytest.raises(OSError, match="of a disk"):
+        await disk.at(1)
+    for _ in range(2):
+        await disk.at(1)
+    assert disk.stopped == ["disk-full"]
 
 
 async def test_a_disk_that_cannot_be_looked_at_is_a_fault_and_stops_nobody(tmp_path: Path):
