@@ -57,6 +57,12 @@ class Data(Value):
     still: Callable[[], None]
 
 
+class _Given:
+    """How many bytes of a request were handed over to be sent."""
+
+    count_bytes = 0
+
+
 class Pusher:
     """Pushes. `transfers` looks them up, `opened` and `representations` are those of the bytes, `sinks` says which sinks sign."""
 
@@ -127,9 +133,12 @@ class Pusher:
         """All of the data in one request, to a sink that signs nothing."""
         data.account.demand()
         whole = Span(0, data.representation.size_bytes, data.representation.size_bytes)
-        reply = await self._put(sink, data, whole, {})
+        given = _Given()
+        reply = await self._put(sink, data, whole, {}, given)
         if reply.status // 100 != 2:  # noqa: PLR2004 - a class of statuses
             raise _refusal(reply)
+        if given.count_bytes < whole.length:  # it signs nothing that would say what it has
+            raise PeerFailed(f"the sink answered with status {reply.status} before all of the data had been sent")
 
     async def _by_windows(self, sink: Address, data: Data) -> None:
         """A window after the other, each answered by its receipt."""
@@ -159,7 +168,7 @@ class Pusher:
             idle = 0 if length or new else idle + 1
             if idle > IDLE_MAX:
                 raise PeerFailed("the sink takes no more data and signs for none")
-            reply = await self._put(sink, data, Span(offset, length, size), more)
+            reply = await self._put(sink, data, Span(offset, length, size), more, _Given())
 
     async def _acknowledged(self, transfer: str, reply: Reply) -> tuple[str, bool, bool]:
         """The ack of the receipt in an answer; whether the sink says in it that it takes no more now: then the ack goes alone; and whether
@@ -170,20 +179,20 @@ class Pusher:
             raise PeerRefused(f"the receipt of the sink does not hold: {answered.message}", status=reply.status)
         return answered.ack, kept(Receipt, token).state == "aborted", answered.outcome is Outcome.ACCEPTED
 
-    async def _put(self, sink: Address, data: Data, span: Span, more: dict[str, str]) -> Reply:
-        """Bring these bytes; none of them carries an ack alone."""
+    async def _put(self, sink: Address, data: Data, span: Span, more: dict[str, str], given: _Given) -> Reply:
+        """Bring these bytes; none of them carries an ack alone. `given` says how many were handed over."""
         representation = data.representation
         headers = _headers(sink) | {"Content-Type": representation.media_type, "ETag": representation.etag, **more}
         headers["Link"] = self._link(data.permit.transfer)
         headers["Content-Range"] = span.content_range if span.length else f"bytes */{span.size_bytes}"
         if representation.sha256 is not None:
             headers["Repr-Digest"] = write_repr_digest(representation.sha256)
-        async with aclosing(self._body(data, span)) as body:
+        async with aclosing(self._body(data, span, given)) as body:
             return await data.uploads.upload(
                 sink.endpoint, body, span.length, headers=headers, idle_seconds=IDLE_SECONDS, limit_bytes=ANSWER_BYTES_MAX
             )
 
-    async def _body(self, data: Data, span: Span) -> Any:
+    async def _body(self, data: Data, span: Span, given: _Given) -> Any:
         """The bytes, as far as they may leave."""
         if not span.length:
             return
@@ -197,6 +206,7 @@ class Pusher:
                     data.still()
                     count = await data.account.allow(offset, len(rest)) if span.whole else len(rest)
                     count = count if data.meter is None else await data.meter.allow(count, rest[:count])
+                    given.count_bytes += count
                     yield rest[:count]
                     self._flows.sent(data.permit.transfer, data.representation.etag, offset, count, span.size_bytes)
                     data.account.sent(offset, count)

@@ -313,6 +313,20 @@ async def test_anybodys_sink_gets_all_of_it_in_one_request_and_is_counted_by_us_
         assert (stored.attested, stored.counts.bytes, stored.counts.items) == ("provider-only", len(CONTENT), 1)
 
 
+async def test_a_sink_that_says_it_has_all_before_that_has_been_sent_is_asked_again(tmp_path: Path):
+    async def hasty(request: web.Request) -> web.Response:
+        if request.method == "PUT":
+            await request.content.readany()
+        return web.Response(status=202 if request.method == "PUT" else 405)
+
+    app = web.Application()
+    app.router.add_route("*", "/there", hasty)
+    async with stand(tmp_path, bytes(32 << 20)) as at, serving(app) as port:
+        with pytest.raises(PeerFailed, match="status 202 before all of the data had been sent") as caught:
+            await at.pusher.push(TRANSFER, Address(f"http://127.0.0.1:{port}/there", None, None, None, None))
+        assert not isinstance(caught.value, PeerRefused), "it may have all of it the next time"
+
+
 async def test_anybodys_sink_gets_nothing_where_receipts_are_demanded(tmp_path: Path):
     async with stand(tmp_path, CONTENT) as at, plain() as (sink, address):
         at.rig.change(demands=frozenset({COUNTERSIGNED}))
