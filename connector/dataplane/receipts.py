@@ -176,7 +176,7 @@ class Receipts:
             with self._live(transfer) if stored.root is None else nullcontext() as growing:
                 found = growing if stored.root is None or account is not None else await self.indexed(stored)
                 log = known_log(stored, account, found)
-                judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now)
+                judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now, watched=True)
                 judged = judge()
                 if judged.outcome is Outcome.STALE:
                     number = judged.receipt.sequence if judged.receipt is not None else 0

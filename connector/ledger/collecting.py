@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from connector import telemetry
 from connector.dsp.messages import Role
 from connector.errors import NotFound, ProofRefused
 from connector.evidence.bundle import Bundle, Counting
@@ -169,7 +170,10 @@ class Exports:
             if process is not None and (decided := process.detail.get("decision")) is not None:
                 yield bundle.add("decision", {"pid": process.pid, "document": decided})
         if told.invoice is not None:
-            yield bundle.add("invoice", {"document": told.invoice})
+            try:
+                yield bundle.add("invoice", {"document": told.invoice})
+            except ValueError as error:  # each side signs for its own time, and may have signed for more than JSON adds up
+                telemetry.log.error("invoice left out of evidence", agreement=agreement.id, reason=str(error))
         for of, note in dict.fromkeys(_checkpoints(own, ledger)):
             yield bundle.add("checkpoint", {"of": of, "note": note})
 

@@ -32,6 +32,8 @@ from connector.signatures import jws
 from connector.values import Value, replace
 
 AHEAD_SECONDS_MAX: Final = 300  # how far the clock of a participant may run ahead; order is by `seq`, never by time
+SET_BACK_SECONDS: Final = 86_400  # by so much a clock may have been set back since a manifest, and its consumer still signs for its time
+MICROSECONDS: Final = 1_000_000
 # What a receipt makes of the account. A rejection or an abort ends nothing: the leaf may come right, the disk may be emptied.
 STATUS: Final = {"partial": "open", "complete": "complete", "rejected": "rejected", "aborted": "aborted"}
 CLOSED: Final = {"complete": "account-complete", "disputed": "account-disputed"}
@@ -96,11 +98,14 @@ class Judged(Value, Generic[A]):
     receipt: Receipt | None = None
 
 
-def judge(account: A, token: str, *, proven: Read, log: credit.Log, now: float, known: Iterable[Kept] = ()) -> Judged[A]:
+def judge(
+    account: A, token: str, *, proven: Read, log: credit.Log, now: float, known: Iterable[Kept] = (), watched: bool = False
+) -> Judged[A]:
     """Judge a receipt, as the provider.
 
     `proven` reads what the consumer of this transfer has signed. `known` are stored receipts of this transfer: without them a receipt
-    with an earlier number is stale; with them it is told whether it is one that was accepted (duplicate) or another (conflict).
+    with an earlier number is stale; with them it is told whether it is one that was accepted (duplicate) or another (conflict). Where it is
+    `watched`, `now` is when it came by our own clock, and it signs for no more time than has passed since its manifest.
     """
     manifest = manifest_of(account.manifest)
     try:
@@ -114,6 +119,8 @@ def judge(account: A, token: str, *, proven: Read, log: credit.Log, now: float, 
     try:
         _next(receipt, account, manifest, now)
         measured(receipt, account, log, finite=manifest.log.root is not None)
+        if watched and receipt.counts.microseconds > (dated(manifest, now) - manifest.issued + SET_BACK_SECONDS) * MICROSECONDS:
+            raise refused("time-ahead")
     except MeterRefused as error:
         return refusal(account, error, receipt)
     after = changed(
@@ -199,6 +206,8 @@ def measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: boo
         right = getattr(measured, name)
         if right is not None and getattr(counts, name) != right:
             raise refused(f"{name}-differ", known=right)
+    if counts.records > counts.bytes:  # each has one byte at least, whoever counts them
+        raise refused("records-differ", known=counts.bytes)
     if counts.calls != (right := max(account.counts.calls, call(counts.bytes))):  # what was told before never shrinks
         raise refused("calls-differ", known=right)
     if not account.counts.within(counts):

@@ -111,6 +111,7 @@ CODES: dict[str, str] = {
     "records-differ": "the receipt's `records` are not the {known} that its ranges come to",
     "items-differ": "the receipt's `items` are not the {known} that its ranges come to",
     "calls-differ": "the receipt's `calls` are not the {known} that its ranges come to: one, once there are bytes",
+    "time-ahead": "the receipt signs for more time than has passed since its manifest; compare the clocks of both sides",
     "counts-shrunk": "the receipt counts less than the one before; counts are cumulative",
     "checkpoint-missing": "the receipt covers leaves and names no checkpoint by which they were verified",
     "checkpoint-other": "the receipt's checkpoint is not one of this log",

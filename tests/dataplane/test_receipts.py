@@ -311,6 +311,15 @@ async def test_receipts_that_sign_for_nothing_new_do_not_fill_the_ledger(tmp_pat
 
 
 @pytest.mark.asyncio
+async def test_nobody_signs_for_more_time_than_there_was(tmp_path: Path):
+    async with metered(tmp_path) as (_, consumer):
+        await consumer.begin()
+        status, body = await consumer.post(consumer.receipt((1, 2), microseconds=2**53 - 1))
+        assert (status, orjson.loads(body)["code"]) == (422, "time-ahead")
+        await consumer.sign((1, 2))
+
+
+@pytest.mark.asyncio
 async def test_records_are_those_that_we_have_counted(tmp_path: Path):
     async with metered(tmp_path) as (rig, consumer):
         await rig.publish(LINES, media_type=NDJSON)

@@ -119,6 +119,21 @@ async def test_an_agreement_of_which_nothing_has_come_yet_is_exported_too():
 
 
 @pytest.mark.asyncio
+async def test_an_invoice_that_no_file_can_hold_keeps_nobody_from_its_evidence(capsys: pytest.CaptureFixture[str]):
+    """Each side signs for its own time, and could sign for more than JSON can add up."""
+    async with Site(OWN) as site:
+        await agreed(site)
+
+        async def much(_: str) -> dict[str, Any]:
+            return {"counts": {"us": 2**54}}
+
+        of = Exports(site.store, site.book, site.identity, site.clock, much)  # type: ignore[arg-type]
+        report = verify(b"".join([line async for line in await of.open(ID)]))
+    assert report.sound, report.findings
+    assert "invoice left out of evidence" in capsys.readouterr().err
+
+
+@pytest.mark.asyncio
 async def test_what_is_not_here_is_not_found_before_anything_is_written():
     async with Site(OWN) as site:
         with pytest.raises(NotFound, match="there is no agreement"):

@@ -524,6 +524,24 @@ def test_what_was_verified_until_the_manifest_ended_is_receipted_at_any_time():
     assert judged(AT, after, now=late).code == "manifest-ended"
 
 
+def test_no_more_time_is_signed_for_than_has_passed_and_a_day_by_which_a_clock_may_have_been_set_back():
+    """Two receipts of as much as a claim can say would be a sum that no JSON carries, and evidence would have none of it. In evidence the
+    instant is that of the receipt itself, and proves nothing of that."""
+    for beyond, code in ((0, ""), (1, "time-ahead")):
+        microseconds = (NOW - MANIFEST.issued + 86_400) * 1_000_000 + beyond
+        token = signed(replace(GOOD, counts=replace(GOOD.counts, microseconds=microseconds)))
+        assert judged(AT, token, watched=True).code == code
+        assert judged(AT, token).code == ""
+
+
+def test_there_are_no_more_records_than_bytes_whoever_counts_them():
+    """Where the data are not at hand any more nobody here has counted them."""
+    unknown = replace(log(), measure=lambda ranges: replace(log().measure(ranges), records=None))
+    for records, code in ((GOOD.counts.bytes, ""), (GOOD.counts.bytes + 1, "records-differ")):
+        token = signed(replace(GOOD, counts=replace(GOOD.counts, records=records)))
+        assert judge(AT, token, proven=proven(CONSUMER), log=unknown, now=NOW).code == code
+
+
 def test_counts_that_follow_from_no_leaves_never_shrink():
     provider, consumer = both((), ((1, 5),))
     provider, consumer = exchange(provider, consumer, ((1, 5),), microseconds=4)
