@@ -60,8 +60,7 @@ class Stage(Value):
 def main(*, keep: bool = False, patients: int = PATIENTS, line_seconds: float = LINE_SECONDS) -> int:
     """Run the demo and return its exit code; `keep` leaves both connectors' folders. Raises ConnectorError that names the
     first step that went wrong."""
-    # A demo that is stopped takes its connectors with it, as one that is interrupted: that ends the loop between two steps, and not in one.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    _stopped_as_interrupted()
     screen = Screen()
     try:
         Path("build").mkdir(exist_ok=True)
@@ -82,6 +81,16 @@ def main(*, keep: bool = False, patients: int = PATIENTS, line_seconds: float = 
         shutil.rmtree(home)
         screen.say("`connector demo --keep` leaves both connectors to look around in")
     return 0
+
+
+def _stopped_as_interrupted() -> None:
+    """A demo that is stopped, or whose terminal is closed, takes its connectors with it, as one that is interrupted: that ends the loop
+    between two steps, and not in one. A script ignores SIGINT for what it runs beside itself, and `nohup` SIGHUP."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if each is signal.SIGTERM or signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 async def _play(screen: Screen, home: Path, patients: int, line_seconds: float) -> None:

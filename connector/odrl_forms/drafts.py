@@ -63,7 +63,8 @@ class Examined(Value):
 
 
 def read_draft(content: bytes, form: Form, library: Library, *, options: Options = DEFAULT_OPTIONS) -> Draft:
-    """Read what stands in a file. A JSON list is a choice of templates, and a JSON object with `templates` alone what was kept of one.
+    """Read what stands in a file. A JSON list is a choice of templates, a JSON object with a `template` one of a single one, and one with
+    `templates` alone what was kept of a choice.
 
     `content` is UTF-8; `options.profiles` say which words the text form knows. Raises PolicyError with every mistake, in the text by line
     and column, in a choice by template and parameter.
@@ -75,6 +76,8 @@ def read_draft(content: bytes, form: Form, library: Library, *, options: Options
     document = json_of(content)
     if isinstance(document, Mapping) and document.keys() == {"templates"} and isinstance(document["templates"], list):
         document = document["templates"]
+    elif isinstance(document, Mapping) and "template" in document:
+        document = [document]
     return chosen(document, library) if isinstance(document, list) else Draft("json-ld", document)
 
 

@@ -42,7 +42,7 @@ async def test_the_library_says_what_a_form_needs(desk: Desk):
 async def test_a_template_that_is_none_is_said_with_the_nearest(desk: Desk):
     answer = await desk.us.manage("GET", "/templates/purposes")
     assert (answer.status, "did you mean `purpose`?" in answer.json["detail"]) == (404, True)
-    assert "`GET /v1/templates` lists them" in (await desk.us.manage("GET", "/templates/zzz")).json["detail"]
+    assert "`connector templates` lists them, as `GET /v1/templates` does" in (await desk.us.manage("GET", "/templates/zzz")).json["detail"]
 
 
 async def test_every_form_comes_to_the_document_that_can_be_published(desk: Desk):

@@ -27,9 +27,9 @@ DIGEST = r"[0-9a-f]{64}"
 REASON = "Denied: purpose 'marketing' is not one of 'research', 'quality'"
 
 
-def begin(directory: Path, *arguments: str, patients: int, line_seconds: float = 1.0) -> subprocess.Popen[str]:
+def begin(directory: Path, *arguments: str, patients: int, line_seconds: float = 1.0, before: str = "") -> subprocess.Popen[str]:
     """`connector demo` in a process of its own, into a pipe."""
-    program = SMALL.format(patients=patients, line_seconds=line_seconds, arguments=["demo", *arguments])
+    program = before + SMALL.format(patients=patients, line_seconds=line_seconds, arguments=["demo", *arguments])
     return subprocess.Popen(
         [sys.executable, "-u", "-c", program], cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
@@ -222,9 +222,17 @@ def test_a_step_that_does_not_happen_ends_the_demo_with_what_is_wrong_and_keeps_
     assert not any(map(alive, pids(out)))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_demo_that_is_stopped_takes_its_connectors_with_it(tmp_path: Path, how: signal.Signals):
-    with begin(tmp_path, patients=2, line_seconds=30.0) as process:
+@pytest.mark.parametrize(
+    ("how", "before"),
+    [
+        (signal.SIGINT, ""),
+        (signal.SIGTERM, "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"),
+        (signal.SIGHUP, ""),
+    ],
+    ids=["interrupted", "stopped by a script that runs it beside itself", "its terminal was closed"],
+)
+def test_a_demo_that_is_stopped_takes_its_connectors_with_it(tmp_path: Path, how: signal.Signals, before: str):
+    with begin(tmp_path, patients=2, line_seconds=30.0, before=before) as process:
         assert process.stdout is not None
         out = ""
         while "The pull" not in out:

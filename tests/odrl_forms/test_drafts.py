@@ -77,6 +77,13 @@ def test_a_choice_of_templates_is_kept_as_it_is_read_again():
     assert offer_of(draft) == draft.document
 
 
+def test_a_template_may_stand_alone_and_its_mistakes_are_those_of_a_choice():
+    alone = {"template": "unit-price", "parameters": {"price": "0.50"}}
+    assert made(alone) == made([alone])
+    with pytest.raises(PolicyError, match="did you mean `unit-price`"):
+        made({"template": "unit-prise"})
+
+
 def test_templates_are_not_read_for_other_forms():
     def library() -> Any:
         raise AssertionError
