@@ -59,9 +59,8 @@ class _Policies:
         found = known.get(id)
         if found is None:
             near = nearest(id, known)
-            raise NotFound(
-                f"there is no template `{id[:80]}`; {f'did you mean `{near}`?' if near else '`connector templates` lists them, as `GET /v1/templates` does'}"
-            )
+            remedy = f"did you mean `{near}`?" if near else "`connector templates` lists them, as `GET /v1/templates` does"
+            raise NotFound(f"there is no template `{id[:80]}`; {remedy}")
         cases = [{"say": each.say, "parameters": each.parameters, "result": each.result} for each in found.cases]
         return answer(_template(found) | {"cases": cases})
 
