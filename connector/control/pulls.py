@@ -163,10 +163,11 @@ class Pulls:
             telemetry.log.error("pull left for the next start", pull=pull.id, stage=pull.stage, reasons=list(e.reasons))
         except ConnectorError as e:
             telemetry.log.warning("pull failed", pull=pull.id, stage=pull.stage, reasons=list(e.reasons))
-            await self._fail(pull, e.reasons, orders.told(e))
+            await patience.surely(partial(self._fail, pull, e.reasons, orders.told(e)), pull.id)
         except Exception as e:
             telemetry.log.error("pull broke", pull=pull.id, stage=pull.stage, exc_info=e)
-            await self._fail(pull, (f"internal error {type(e).__name__}; the log has the details",), orders.told(e))
+            why = f"internal error {type(e).__name__}; the log has the details"
+            await patience.surely(partial(self._fail, pull, (why,), orders.told(e)), pull.id)
         finally:
             self.live.pop(pull.id, None)
             self._feed.nudge()

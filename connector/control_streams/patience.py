@@ -1,4 +1,5 @@
-"""A peer that cannot be reached now is asked again: an order outlives a peer that restarts, as every message does."""
+"""A peer that cannot be reached now is asked again: an order outlives a peer that restarts, as every message does. And a store that cannot
+be read for a moment leaves none where it stood."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final, TypeVar
 
+from connector import telemetry
 from connector.control_streams.orders import passes
 from connector.dsp.answers import CLOCKS_APART
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import PeerFailed, PeerRefused, StoreError
 from connector.remembered import pause_seconds
 
 PATIENCE_SECONDS: Final = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
@@ -39,3 +41,16 @@ async def patiently(ask: Callable[[], Awaitable[T]], waits: Callable[[PeerFailed
                 raise
             waits(error)
         await asyncio.sleep(pause)
+
+
+async def surely(end: Callable[[], Awaitable[T]], order: str) -> T:
+    """What `end` returns, which ends the order of this id, and is repeated while the store cannot be read: nobody else would do that before
+    the next start."""
+    failures = 0
+    while True:
+        try:
+            return await end()
+        except StoreError as error:
+            telemetry.log.error("pull not ended", pull=order, reason=error.message)
+        failures += 1
+        await asyncio.sleep(pause_seconds(failures, FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX))

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector.adapters.memory import MemoryStore
+from connector.control_streams import patience
 from connector.dsp.messages import Role
+from connector.errors import StoreError
 from connector.metering.content import CHUNK_BYTES
 from connector.records import Changes, Idempotent, Pull
 from connector.records.metering import Counts, Metered
@@ -167,3 +170,19 @@ async def test_a_stop_while_it_is_cancelled_changes_nothing_about_it(tmp_path: P
             assert (failed.stage, failed.reasons) == ("failed", (WHY,))
             ours = await second.state(N, begun.negotiation, "TERMINATED")
             await provider.state(N, ours.peer_pid, "TERMINATED")
+
+
+async def test_an_order_that_fails_while_the_store_cannot_be_read_is_ended_once_it_can_be(both: Pair, monkeypatch: pytest.MonkeyPatch):
+    """Else it would stand where it was, with nobody at it."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    us, errors, read = both.consumer, [StoreError("the store cannot be read: disk I/O error") for _ in range(2)], MemoryStore.pull
+
+    async def pull(store: MemoryStore, id: str) -> Pull | None:
+        task = asyncio.current_task()
+        if errors and task is not None and task.get_name() == f"pull {id}":
+            raise errors.pop()
+        return await read(store, id)
+
+    monkeypatch.setattr(MemoryStore, "pull", pull)
+    failed = await settled(us, (await order(us))["id"], "failed")
+    assert (failed.stage, errors) == ("failed", [])
