@@ -18,8 +18,9 @@ from aiohttp import web
 from connector.api.management_shapes import Performance, Purposed, agreement_view, answer, decode, instant, read_instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.api_management.doors import Doors
-from connector.control.policies import USE, Verdict
+from connector.control.policies import USE
 from connector.control.simulate import Access, Affected, Bound, Change, Purposes, Sight, View
+from connector.control.verdicts import Verdict
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound

@@ -33,6 +33,7 @@ PATH = "/dsp/2025-1"
 GZIP = re.compile(r"\s*gzip\s*(?:;\s*q\s*=\s*(?!0(?:\.0*)?\s*$)[0-9.]+\s*)?")
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
 GZIP_ASIDE_BYTES = 128 * 1024  # what takes longer than some 2 ms is compressed in a thread: a full page took 39 ms
+POLICY_ASIDE_BYTES = 16 * 1024  # of a message whose policy may take longer than some 5 ms to be read
 NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
 PROCESS = web.RequestKey("process", Process)  # the caller's, to which the address belongs
@@ -64,7 +65,8 @@ class Description(Value):
 
 
 class DspApi:
-    """The handlers. `page_datasets` is the size of a catalog page; `admit` raises while no transfer may begin here."""
+    """The handlers. `page_datasets` is the size of a catalog page; `admit` raises while no transfer may begin here, `read_ahead` reads a
+    large policy of a message beside the loop."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class DspApi:
         self._limits = limits
         self.page_datasets = page_datasets
         self.admit: Callable[[], None] = lambda: None
+        self.read_ahead: Callable[[Mapping[str, Any]], Awaitable[None]] = _not_read
         self._description = description
 
     def add_to(self, app: web.Application) -> None:
@@ -139,7 +142,9 @@ class DspApi:
         body = await read_body(request, self._limits)
         found = wire.parse(body, type_, self._schemas)
         if isinstance(found, wire.NeedsExpansion):
-            return await self._expander.compact(body, type_, caller.participant.id)
+            found = await self._expander.compact(body, type_, caller.participant.id)
+        if len(body) > POLICY_ASIDE_BYTES and isinstance(terms := found.get("offer", found.get("agreement")), Mapping):
+            await self.read_ahead(terms)
         return found
 
     def _state(self, kind: Kind) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -187,6 +192,10 @@ class DspApi:
 
     async def _participant(self, _request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._description.participant()), content_type="application/ld+json")
+
+
+async def _not_read(_document: Mapping[str, Any]) -> None:
+    """Who decides on a policy reads it."""
 
 
 def render(request: web.Request, error: ConnectorError, status: int, code: str) -> web.Response:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connector.control.compose import agreement_of, faults, saying
-from connector.control.policies import PERMITS, USE, Document, Policies, Verdict, not_understood
+from connector.control.policies import PERMITS, USE, Document, Policies
 from connector.control.terms import Settlement
+from connector.control.verdicts import Verdict, not_understood
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from connector.control.terms import Alike, Settlement, alike_of, burdens, naming, settle
+from connector.control.verdicts import KEY_BYTES, REASONS_MAX, Verdict, again, identified, not_understood
 from connector.control_billing import measured as billing
 from connector.control_billing.affording import Extents, nothing_known
 from connector.control_billing.measured import DATED, MEASURED, Used
@@ -42,6 +43,7 @@ from connector.odrl import (
     World,
     differences,
     evaluate,
+    load,
     same_terms,
 )
 from connector.odrl.counters import Tally, charged
@@ -60,27 +62,10 @@ POLICY_BYTES, PART_BYTES = 5_000, 1_024  # in memory: a policy that says nothing
 VERDICTS_MAX, VERDICTS_BYTES_MAX = 2_000, 16 << 20  # what was said of terms that come again: the same offer to the same participant
 BYTES_FOR_JSON = 10  # of memory for a byte of JSON
 USE = "odrl:use"
-KEY_BYTES = 32  # of a digest: nobody finds two policies with the same one
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
-REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
 MICROSECONDS = 1_000_000
 ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and of those that are named instead
 ASIDE_LEAVES = 100  # of two policies together: their differences take some 2 ms
-
-
-class Verdict(Value):
-    """What a decision comes down to for a use case. `ends` is the instant (POSIX seconds) at which a permission lapses,
-    `reasons` what the peer may read, `document` what is stored beside the state, `charged` the rules (paths) under which the
-    use counts, if the policy counts anything, `grounds` the reasons of a denial as data (`Decision.grounds`)."""
-
-    permitted: bool
-    result: str
-    code: str
-    reasons: tuple[str, ...]
-    ends: float | None
-    document: Mapping[str, Any]
-    charged: tuple[str, ...] = ()
-    grounds: tuple[Mapping[str, Any], ...] = ()
 
 
 class Read(Value):
@@ -97,6 +82,13 @@ Document = Mapping[str, Any] | Read
 
 def _size_bytes(parts: int, text_bytes: int) -> int:
     return POLICY_BYTES + PART_BYTES * parts + text_bytes
+
+
+def _loaded(reading: Callable[[Mapping[str, Any]], Policy], document: Mapping[str, Any]) -> Policy | PolicyError:
+    try:
+        return reading(document)
+    except PolicyError as e:
+        return PolicyError(e.message, e.findings)  # the one that was raised holds on to the document
 
 
 class Policies:
@@ -130,14 +122,20 @@ class Policies:
         key = blake2b(text, digest_size=KEY_BYTES).digest()
         if (known := self._parsed.get(key)) is not None:
             return Read(document, key, known)
-        parsed: Policy | PolicyError
-        try:
-            parsed = policy = self._alike.load(document)
-            parts = policy.leaves + len(policy.findings)
-        except PolicyError as e:
-            parsed, parts = PolicyError(e.message, e.findings), len(e.findings)  # the one that was raised holds on to the document
-        self._parsed.put(key, parsed, _size_bytes(parts, len(text)))
+        self._keep(key, parsed := _loaded(self._alike.load, document), len(text))
         return Read(document, key, parsed)
+
+    async def read_ahead(self, document: Mapping[str, Any]) -> None:
+        """Read a policy in a thread, for who asks for it next: a large one takes some 20 ms, and the loop serves everybody else."""
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        key = blake2b(text, digest_size=KEY_BYTES).digest()
+        if self._parsed.get(key) is None:
+            reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
+            self._keep(key, await asyncio.to_thread(_loaded, reading, document), len(text))
+
+    def _keep(self, key: bytes, parsed: Policy | PolicyError, text_bytes: int) -> None:
+        parts = len(parsed.findings) + (parsed.leaves if isinstance(parsed, Policy) else 0)
+        self._parsed.put(key, parsed, _size_bytes(parts, text_bytes))
 
     def parse(self, document: Document) -> Policy | PolicyError:
         """The policy, or the error that says what in it is not understood."""
@@ -180,7 +178,7 @@ class Policies:
         if not (used or performed) and timeless(policy) and (policy.kind != "Agreement" or alike is not None):
             key = (alike or read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
             if (known := self._verdicts.get(key)) is not None:
-                return _again(*known, read, policy, now)
+                return again(*known, read.key, policy, now)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
         verdict = self._verdict(read, policy, request, claims, now, used or {}, performed)
@@ -201,7 +199,7 @@ class Policies:
         ends = lapse(policy, request, world, decision, options=options) if decision.permitted else None
         counts = charged(decision.case) if decision.permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
-        stored = _identified(decision.to_json(), read)
+        stored = identified(decision.to_json(), read.key)
         return Verdict(decision.permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
 
     def shows(self, document: Document, *, party: str, target: str, claims: Mapping[str, Any], now: float) -> tuple[bool, float | None]:
@@ -372,29 +370,3 @@ class Policies:
         if isinstance(one, PolicyError) or isinstance(other, PolicyError) or one.leaves + other.leaves <= ASIDE_LEAVES:
             return self.differences(a, b)
         return tuple(await asyncio.to_thread(differences, one, other))
-
-
-def _identified(document: Mapping[str, Any], read: Read) -> dict[str, Any]:
-    """A decision with the digest of its policy, and an id: the digest of what was asked of which policy, when, and what was known."""
-    asked = orjson.dumps([document[name] for name in ("at", "stage", "request", "facts", "code")])
-    id = blake2b(read.key + asked, digest_size=KEY_BYTES // 2).hexdigest()
-    return {**document, "id": id, "policy_hash": read.key.hex()}
-
-
-def _again(known: Verdict, named: tuple[str, ...], read: Read, policy: Policy, now: float) -> Verdict:
-    """What was said before, said now. An agreement that is alike has an id of its own: in its `named` members and sentences."""
-    at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-    document, reasons, grounds = {**known.document, "at": at}, known.reasons, known.grounds
-    if policy.kind == "Agreement" and document["policy"] != policy.id:
-        text = orjson.dumps([{name: document[name] for name in named}, reasons, grounds])
-        said, reasons, grounds = orjson.loads(text.replace(document["policy"].encode(), policy.id.encode()))
-        document |= said
-    return replace(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
-
-
-def not_understood(error: PolicyError) -> Verdict:
-    """The denial of what cannot be understood: the findings are its reasons."""
-    code, findings = "POLICY_NOT_UNDERSTOOD", error.findings
-    document = {"result": "deny", "code": code, "reason": list(error.reasons), "findings": [finding.to_json() for finding in findings]}
-    grounds = tuple({"code": finding.code.value, "path": finding.path} for finding in findings if finding.severity == "error")
-    return Verdict(False, "deny", code, error.reasons, None, document, grounds=grounds[:REASONS_MAX])

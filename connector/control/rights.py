@@ -18,9 +18,10 @@ import orjson
 from connector import telemetry
 from connector.control.compose import SAID
 from connector.control.negotiate import Reaction
-from connector.control.policies import Policies, Verdict
+from connector.control.policies import Policies
 from connector.control.steps import Steps, fact
 from connector.control.terms import demands
+from connector.control.verdicts import Verdict
 from connector.control_billing.affording import BUDGET_SHORT, RETURNS, Asked, about_to_return, afford
 from connector.control_billing.measured import Used, used_of
 from connector.dsp import wire

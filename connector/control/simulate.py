@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from connector.control.catalog import Catalog
 from connector.control.negotiate import Negotiations, envelope_of
-from connector.control.policies import USE, Policies, Verdict, not_understood
+from connector.control.policies import USE, Policies
 from connector.control.rights import Rights
 from connector.control.terms import with_purposes
+from connector.control.verdicts import Verdict, not_understood
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role

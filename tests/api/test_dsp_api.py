@@ -24,6 +24,7 @@ from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.filters import FILTER_CHARACTERS_MAX
 from connector.dsp.filters import text as filter_text
 from connector.dsp.messages import OTHER, PATHS, Kind, Move, Role, path_of
+from connector.odrl_reading import parse
 from connector.records import Agreement
 from connector.signatures.jws import sign
 from connector.values import replace
@@ -250,6 +251,23 @@ async def test_a_large_page_is_compressed_while_others_have_their_turn(desk: Des
     assert [d["@id"] for d in valid("Catalog", answer.json)["dataset"]] == ["urn:test:large"]
     assert len(packers) == 1
     assert at not in packers
+
+
+async def test_a_large_policy_of_a_message_is_read_while_others_have_their_turn(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """One of 800 parts takes 20 ms and more."""
+    threads, before = [], parse._policy
+    constraints = [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": f"study-{n}"} for n in range(300)]
+    terms = {"@id": OFFER, "@type": "Offer", "target": DATASET, "permission": [{"action": "use", "constraint": constraints}]}
+
+    def policy(document: Any, *more: Any) -> Any:
+        if document == terms:
+            threads.append(threading.get_ident())
+        return before(document, *more)
+
+    monkeypatch.setattr(parse, "_policy", policy)
+    answer = await desk.peer.send(desk.us, "POST", REQUEST, first_request(callbackAddress=desk.peer.site.base, offer=terms))
+    assert (answer.status, len(threads)) == (201, 1), answer.body
+    assert threads != [threading.get_ident()]
 
 
 # ---- negotiations and transfers: the tables, over HTTP

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from connector import remembered
 from connector.control import policies as module
-from connector.control.policies import Policies, Verdict
+from connector.control.policies import Policies
+from connector.control.verdicts import Verdict
 from connector.errors import PolicyError, Refused, SettingsError
 from connector.odrl import Operand, Options, Policy, Profile
 from connector.odrl.registry import CHOICE

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.control.negotiate import Reaction
-from connector.control.policies import Policies, Verdict
+from connector.control.policies import Policies
 from connector.control.rights import Rights, Ruling, charge, follow
 from connector.control.transfers import Views
+from connector.control.verdicts import Verdict
 from connector.control_billing.affording import RETURNS
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
