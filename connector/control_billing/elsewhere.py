@@ -3,7 +3,7 @@
 Some data leave before the first receipt of who means to sign. Where that is lost with its connection and the transfer ends, the provider
 alone has counted them; and the order goes on by another transfer, which signs for all that has come, by whichever of the two. So the word
 of the provider counts for what the consumer has signed for nowhere. Nobody gains by it: what was sent could have been signed away by a
-first receipt over nothing, which opens the account of every transfer, and is no more than may leave before that. Once anything of it is
+first receipt over nothing, as it opens the account of most transfers, and is no more than may leave before that. Once anything of it is
 credited no first receipt comes for it any more (`crediting`): it would be signed for twice, and invoices of before would change.
 """
 

@@ -101,9 +101,9 @@ class Account:
         """The account as it stands."""
         return self._account
 
-    async def open(self) -> None:
-        """Take up the account where it stands, here or at the provider, and have its last receipt acknowledged, or the first one, which
-        opens it. Raises PeerFailed, and may be called again then; Broken if nothing can come of it."""
+    async def open(self, *, first: bool = True) -> None:
+        """Take up the account where it stands, here or at the provider, and have its last receipt acknowledged, or the `first` one, which
+        opens it; else `run` or whatever ends it does. Raises PeerFailed, and may be called again then; Broken if nothing can come of it."""
         stored = await self._means.store.metered(self._transfer)
         if stored is not None:
             if stored.manifest != self._promise.token:
@@ -111,7 +111,7 @@ class Account:
             self._account = stored
         await self._restore()
         await self._post()
-        if not self._account.sequence:
+        if first and not self._account.sequence:
             await self._sign("partial")
             await self._post()
 
@@ -229,8 +229,9 @@ class Account:
 
     @property
     def _new(self) -> bool:
-        """Whether there is something to be receipted. What was receipted and is lost here comes first: a receipt covers it again."""
-        return covers(self._verified, self._account.ranges) and not covers(self._account.ranges, self._verified)
+        """Whether there is something to be receipted, or nothing is yet. What was receipted and is lost comes first: it is covered anew."""
+        told = self._account
+        return not told.sequence or (covers(self._verified, told.ranges) and not covers(told.ranges, self._verified))
 
     async def _until_due(self) -> None:
         loop = asyncio.get_running_loop()

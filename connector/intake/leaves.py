@@ -16,23 +16,25 @@ Fetch = Callable[[Tile], Awaitable[bytes]]
 
 
 class Leaves:
-    """The leaves of a tree of `size` leaves with this `root`, whose first is `header` (a hash). `fetch` gets a tile from somebody whom
-    nobody trusts."""
+    """The leaves of a tree of `size` leaves with this `root`. `fetch` gets a tile from somebody whom nobody trusts."""
 
-    def __init__(self, size: int, root: bytes, header: bytes, fetch: Fetch) -> None:
-        self._size, self._header, self._fetch = size, header, fetch
+    def __init__(self, size: int, root: bytes, fetch: Fetch) -> None:
+        self._size, self._fetch = size, fetch
         self._tiles = CheckedTiles(size, root)
         self._edge: dict[Tile, bytes] = {}
         self._kept: dict[Tile, bytes] = {}
         self._coming: dict[Tile, asyncio.Task[bytes]] = {}
 
-    async def enter(self) -> None:
-        """Fetch what gives the root, and check that the header is the first leaf. Raises ProofRefused (`header-leaf` if it is not), and
-        what `fetch` raises."""
+    async def bring(self) -> None:
+        """Fetch what gives the root. Raises what `fetch` raises."""
         tiles = edge(self._size)
         self._edge = dict(zip(tiles, await asyncio.gather(*(self._fetch(tile) for tile in tiles)), strict=True))
+
+    async def enter(self, header: bytes) -> None:
+        """Check what was brought, and that `header` (a hash) is the first leaf. Raises ProofRefused (`header-leaf` if it is not), and what
+        `fetch` raises."""
         self._tiles.enter(self._edge)
-        if await self.hashes(0, 1) != [self._header]:
+        if await self.hashes(0, 1) != [header]:
             raise ProofRefused("the header is not the first leaf of the log", "header-leaf")
 
     async def hashes(self, first: int, end: int) -> list[bytes]:

@@ -102,7 +102,8 @@ async def obtain(
         beside.demand_here(manifest.receipts, "a place for receipts")
         if (layout := manifest.log.layout) is None or (root := manifest.log.root) is None:
             return Unending(token, manifest, _header(await beside.header(), manifest))
-        entry, note = await asyncio.gather(beside.header(), beside.checkpoint())
+        leaves = Leaves(layout.leaves, root, beside.tile)
+        entry, note, _ = await asyncio.gather(beside.header(), beside.checkpoint(), leaves.bring())
         header = _header(entry, manifest)
         origin = manifest.log.origin
         verifiers = [VerifierKey(origin, key.public) for key in keys if key.valid(now)]
@@ -110,8 +111,7 @@ async def obtain(
         if (signed.size, signed.root) != (layout.leaves, root):
             raise ProofRefused("the checkpoint of the content log is of another tree than the manifest", "checkpoint-other-tree")
         passed.read(signed.extensions)
-        leaves = Leaves(layout.leaves, root, header.hash, beside.tile)
-        await leaves.enter()
+        await leaves.enter(header.hash)
     except (MeterRefused, ProofRefused) as error:
         raise Broken(f"what the provider has signed does not hold: {error.message}", error.code) from None
     except Unfit as error:

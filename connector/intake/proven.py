@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from connector import telemetry
 from connector.errors import ConnectorError, PeerFailed, ProofRefused, SinkFailed
@@ -40,6 +41,7 @@ WINDOW_BYTES = 16 * 1024 * 1024  # handed to a leg at once; also the least that 
 READ_BYTES = 1024 * 1024  # of a part that is looked at again
 CHEAP_BYTES = 64 * 1024 * 1024  # up to here the digest of the whole is compared too, although every leaf is proven
 SOURCE_FAILED = "source-failed"  # the code of an answer to who asks for data that cannot be read, or are not what was published
+AT_ONCE_BYTES = 1024 * 1024  # as sockets hold: they have left before a first receipt could be answered
 LAST_SECONDS = 5.0  # for a receipt about a wrong leaf: whoever stops does not wait long
 
 
@@ -99,7 +101,7 @@ class Proven:
             await self._look_again()
             await self._sink.reserve(self._bytes(without(self._part.leaves, self._verified)))
             account.verified(self._own)
-            writing = asyncio.create_task(self._write(account), name=f"receipts {self._pull.transfer}")
+            writing = asyncio.create_task(self._write(account, self._is_here(described)), name=f"receipts {self._pull.transfer}")
             fetching = asyncio.create_task(self._fetch(described), name=f"data {self._pull.id}")
             tasks = [writing, fetching, asyncio.create_task(self._watch(), name=f"progress {self._pull.id}")]
             await _until(fetching, tasks)
@@ -132,9 +134,14 @@ class Proven:
             except PeerFailed as failed:
                 await self._patience.bear(failed, 0)
 
-    async def _write(self, account: Account) -> None:
-        """Open the account, and write its receipts."""
-        await self._patiently(account.open)
+    def _is_here(self, described: Described | None) -> bool:
+        """Whether all that is missing has come, or is about to, by the answer that there is: one receipt opens the account and says so."""
+        missing = without(self._part.leaves, self._verified)
+        return described is not None and described.head is not None and self._bytes(missing) <= AT_ONCE_BYTES
+
+    async def _write(self, account: Account, at_once: bool) -> None:
+        """Open the account, with the receipt over all that comes `at_once` if it does, and write its receipts."""
+        await self._patiently(partial(account.open, first=not at_once))
         self._account = account
         account.verified(self._own)
         self._opened.set()

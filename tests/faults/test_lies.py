@@ -147,7 +147,8 @@ async def test_what_a_provider_lies_about_is_refused_and_nothing_is_kept_or_sign
     wrong: list[str] = []
     for number, lie in enumerate(LIES_OF[about]):
         (tmp_path / str(number)).mkdir()
-        async with both(tmp_path / str(number), LARGE if about == "lower tile" else FETCHED, after="write") as (one, consumer):
+        content, opened_first = LARGE if about == "lower tile" else FETCHED, about == "ack"
+        async with both(tmp_path / str(number), content, after="write", required=opened_first) as (one, consumer):
             one.lies["receipts" if about == "ack" else about.rsplit(maxsplit=1)[-1]] = _telling(lie)
             if about == "ack":
                 one.lies["ack"] = one.lies.pop("receipts")

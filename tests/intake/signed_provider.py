@@ -81,7 +81,7 @@ class SignedProvider:
     receipts: list[Receipt] = field(default_factory=list)
     sent_bytes: int = 0
     url: str = ""
-    barrier: asyncio.Barrier | None = None
+    barrier: asyncio.Barrier | asyncio.Event | None = None  # before a byte of an answer
     clock: ShiftedClock = field(default_factory=ShiftedClock)
 
     def __post_init__(self) -> None:

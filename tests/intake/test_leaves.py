@@ -36,15 +36,17 @@ class Log:
             data[random.randrange(len(data))] ^= 1
         return bytes(data)
 
-    def leaves(self, header: bytes | None = None) -> Leaves:
-        return Leaves(len(self.hashes), self.root, self.hashes[0] if header is None else header, self.tile)
+    async def leaves(self, header: bytes | None = None) -> Leaves:
+        leaves = Leaves(len(self.hashes), self.root, self.tile)
+        await leaves.bring()
+        await leaves.enter(self.hashes[0] if header is None else header)
+        return leaves
 
 
 @pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 600, WIDTH * WIDTH + WIDTH + 3])
 async def test_any_range_of_leaves_is_what_the_root_says(size: int):
     log, chance = Log(size), random.Random(size)
-    leaves = log.leaves()
-    await leaves.enter()
+    leaves = await log.leaves()
     for _ in range(20):
         first = chance.randrange(size)
         end = min(size, chance.randrange(first, first + 400))
@@ -54,8 +56,7 @@ async def test_any_range_of_leaves_is_what_the_root_says(size: int):
 
 async def test_a_tile_that_many_want_is_fetched_once_and_few_are_kept():
     log = Log(WIDTH * (KEPT_MAX + 4))
-    leaves = log.leaves()
-    await leaves.enter()
+    leaves = await log.leaves()
     await asyncio.gather(*(leaves.hashes(10, 20) for _ in range(50)))
     assert log.asked[Tile(0, 0)] == 1
     for index in range(KEPT_MAX + 4):
@@ -68,7 +69,7 @@ async def test_a_tile_that_many_want_is_fetched_once_and_few_are_kept():
 async def test_a_header_that_is_not_the_first_leaf_is_refused():
     log = Log(300)
     with pytest.raises(ProofRefused) as caught:
-        await log.leaves(bytes(32)).enter()
+        await log.leaves(bytes(32))
     assert caught.value.code == "header-leaf"
 
 
@@ -76,11 +77,9 @@ async def test_a_header_that_is_not_the_first_leaf_is_refused():
 async def test_a_forged_tile_is_refused_wherever_it_stands(forged: tuple[int, int], code: str):
     log = Log(WIDTH * 2 + 5)
     log.forged = {forged}
-    leaves = log.leaves()
 
     async def read() -> None:
-        await leaves.enter()
-        await leaves.hashes(WIDTH, WIDTH + 1)
+        await (await log.leaves()).hashes(WIDTH, WIDTH + 1)
 
     with pytest.raises(ProofRefused) as caught:
         await read()
@@ -89,8 +88,7 @@ async def test_a_forged_tile_is_refused_wherever_it_stands(forged: tuple[int, in
 
 async def test_a_tile_that_did_not_come_is_asked_for_again():
     log = Log(WIDTH * 3)
-    leaves = log.leaves()
-    await leaves.enter()
+    leaves = await log.leaves()
     log.away = True
     with pytest.raises(PeerFailed):
         await leaves.hashes(WIDTH, WIDTH + 1)
@@ -100,8 +98,7 @@ async def test_a_tile_that_did_not_come_is_asked_for_again():
 
 async def test_whoever_closes_leaves_nothing_running():
     log = Log(WIDTH * 3)
-    leaves = log.leaves()
-    await leaves.enter()
+    leaves = await log.leaves()
     waiting = asyncio.create_task(leaves.hashes(WIDTH, WIDTH + 1))
     await asyncio.sleep(0)
     await leaves.close()

@@ -1,5 +1,6 @@
 """What a provider has signed is one promise for this very transfer, or it is refused with the code of the rule that it breaks."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from connector.intake import account, patience
+from connector.intake.beside import Beside
 from connector.intake.promise import Broken
 from connector.merkle import checkpoints, notes
 from connector.merkle.tiles import read_path, write_tile
@@ -65,6 +67,24 @@ async def test_a_manifest_that_is_not_the_one_of_this_transfer_is_refused(
         assert caught.value.code in (code, "jws-issuer")
         assert provider.receipts == []
         assert not consumer.out.exists()
+
+
+async def test_header_checkpoint_and_edge_are_asked_for_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    together = asyncio.Barrier(3)
+
+    def meets(ask: Callable[..., Any]) -> Callable[..., Any]:
+        async def asked(*whom: Any) -> bytes:
+            await together.wait()
+            found: bytes = await ask(*whom)
+            return found
+
+        return asked
+
+    for name in ("header", "checkpoint", "tile"):
+        monkeypatch.setattr(Beside, name, meets(getattr(Beside, name)))
+    async with both(tmp_path, CONTENT) as (provider, consumer), asyncio.timeout(20):
+        await consumer.fetch()
+        of_both(provider, await consumer.account())
 
 
 def _of_another_log(provider: SignedProvider) -> bytes:
