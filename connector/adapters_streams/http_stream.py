@@ -36,6 +36,9 @@ SINCE: Final = frozenset({"parameter", "member"})
 IDLE_SECONDS: Final = 3600.0  # a source may be quiet; one that is gone without a word is found out by then
 LOOK_SECONDS: Final = 10.0  # for the head of the answer at publication
 NAMED_CHARACTERS_MAX: Final = 64
+AGAIN: Final = (
+    "the source sends again the line that it was asked to go on behind, which was delivered; let it send what follows the value of `since`"
+)
 OBJECT: Final = Decoder(dict[str, Raw])
 NUMBER: Final = re.compile(rb"-?[0-9][0-9.eE+-]*")
 THREADS: Final = 16  # of all streams together; one is held for as long as something comes, and not longer than a batch takes
@@ -239,6 +242,7 @@ class Lines:
 
     def __init__(self, member: str | None, position: str | None) -> None:
         self._member, self.position = member, position
+        self._asked = position if member is not None else None  # until the first line has come
         self._rest = b""
 
     def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
@@ -251,6 +255,9 @@ class Lines:
         if may_be_empty(whole) and (b"\n" in BytesIO(whole) or (b"\r" in whole and b"\r\n" in BytesIO(whole))):
             whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip(b"\r\n"))
         if whole and self._member is not None:
+            if self._asked is not None and _position(whole[: whole.find(b"\n") + 1], self._member) == self._asked:
+                raise SourceFailed(AGAIN)
+            self._asked = None
             self.position = _position(whole[whole.rfind(b"\n", 0, -1) + 1 :], self._member)
         return whole
 

@@ -133,6 +133,15 @@ def test_a_place_to_go_on_from_is_the_very_value_as_another_would_have_records_c
     assert lines.position == position
 
 
+def test_a_source_that_sends_the_line_again_that_it_was_asked_to_go_on_behind_is_not_billed_for_it_each_time():
+    lines = Lines("n", "7")
+    with pytest.raises(SourceFailed, match="let it send what follows"):
+        lines.take(b'{"n":7}\n{"n":8}\n')
+    lines = Lines("n", "7")
+    assert lines.take(b'{"n":8}\n') + lines.take(b'{"n":7}\n') == b'{"n":8}\n{"n":7}\n', "what comes later may have any value"
+    assert Lines(None, None).take(b'{"n":7}\n') == b'{"n":7}\n'
+
+
 @pytest.mark.parametrize("cutter", [Lines(None, None), Events(None)], ids=["line", "event"])
 def test_a_record_without_an_end_is_not_kept_for_ever(cutter: http_stream.Cutter, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(events, "RECORD_BYTES_MAX", 10_000)
