@@ -271,7 +271,16 @@ class Watch:
             marked = replace(process, detail=dict(process.detail) | {"covered": now + self.quiet_seconds})
             return self._steps.changes(process, Reaction(marked), now, evidence=(fact(telemetry.COVERED, process, now),), ask=False)
 
-        await self._journal.decide(step, pid)
+        failures = 0
+        while True:
+            try:
+                await self._journal.decide(step, pid)
+            except Exception as error:  # of the store, or too many conflicts: nobody says a second time that all has gone out
+                failures += 1
+                telemetry.log.error("coverage not noted", transfer=pid, failures=failures, exc_info=error)
+            else:
+                return
+            await asyncio.sleep(pause_seconds(failures))
 
 
 class Keep(Value):

@@ -419,6 +419,18 @@ async def test_full_coverage_and_a_quiet_time_complete_a_transfer_once():
 
 
 @pytest.mark.asyncio
+async def test_a_full_coverage_that_cannot_be_written_now_is_written_later(monkeypatch: pytest.MonkeyPatch):
+    """It is said once."""
+    monkeypatch.setattr("connector.control.watch.pause_seconds", lambda _failures: 0.001)
+    store = Unread()
+    async with bench(agreed(), running(seconds=3600.0), store=store) as at:
+        await at.until(lambda: not at.watch._causes and not at.watch._suspects)
+        store.failures = 2
+        await at.watch.covered("t")
+        assert (await at.ended("t"))[0]["@type"] == "TransferCompletionMessage"
+
+
+@pytest.mark.asyncio
 async def test_a_consumer_that_still_reads_puts_the_completion_off():
     async with bench(agreed(), running(seconds=3600.0)) as at:
         await at.watch.covered("t")
