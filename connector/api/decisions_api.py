@@ -20,11 +20,11 @@ from connector.api.middleware import Handler, Limits, read_body
 from connector.api_management.doors import Doors
 from connector.control.policies import USE
 from connector.control.simulate import Access, Affected, Bound, Change, Purposes, Sight, View
-from connector.control.verdicts import Verdict
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound
 from connector.odrl_forms.locale_forms import Language
+from connector.records.verdicts import Verdict
 
 PAGE, PAGE_MAX = 50, 500  # items on a page, unless asked, and at most
 LANGUAGES = ("en", "zh")

@@ -12,7 +12,6 @@ from typing import Any
 from connector.control.compose import agreement_of, faults, saying
 from connector.control.policies import PERMITS, USE, Document, Policies
 from connector.control.terms import Settlement
-from connector.control.verdicts import Verdict, not_understood
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
@@ -22,6 +21,7 @@ from connector.odrl import Code
 from connector.odrl.vocabulary import compact
 from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
+from connector.records.verdicts import Verdict, not_understood
 from connector.values import Value, replace
 
 APPROVAL = "approval"

@@ -19,7 +19,6 @@ from typing import Any
 import orjson
 
 from connector.control.terms import Alike, Settlement, alike_of, burdens, naming, settle
-from connector.control.verdicts import KEY_BYTES, REASONS_MAX, Verdict, again, identified, not_understood
 from connector.control_billing import measured as billing
 from connector.control_billing.affording import Extents, nothing_known
 from connector.control_billing.measured import DATED, MEASURED, Used
@@ -53,6 +52,7 @@ from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import compact
 from connector.odrl_reading.declaration import agreed, purposes_of
 from connector.records import Dataset, Usage
+from connector.records.verdicts import KEY_BYTES, REASONS_MAX, Verdict, again, identified, not_understood
 from connector.remembered import Remembered
 from connector.values import Value, replace
 

@@ -21,7 +21,6 @@ from connector.control.negotiate import Reaction
 from connector.control.policies import Policies
 from connector.control.steps import Steps, fact
 from connector.control.terms import demands
-from connector.control.verdicts import Verdict
 from connector.control_billing.affording import BUDGET_SHORT, RETURNS, Asked, about_to_return, afford
 from connector.control_billing.measured import Used, used_of
 from connector.dsp import wire
@@ -35,6 +34,7 @@ from connector.odrl.operands import COUNT
 from connector.ports import SIGNED_REQUESTS, Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Evidence, Expect, Record, Reservation, Usage
 from connector.records.aside import aside_id, taken_id, taking
+from connector.records.verdicts import Verdict
 from connector.remembered import Remembered
 from connector.values import Value, replace
 

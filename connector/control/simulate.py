@@ -16,7 +16,6 @@ from connector.control.negotiate import Negotiations, envelope_of
 from connector.control.policies import USE, Policies
 from connector.control.rights import Rights
 from connector.control.terms import with_purposes
-from connector.control.verdicts import Verdict, not_understood
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
@@ -27,6 +26,7 @@ from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.ports import Caller, Identity, Participant, Store
 from connector.records import Agreement, Dataset, Offer, Page
+from connector.records.verdicts import Verdict, not_understood
 from connector.values import Value, replace
 
 RUNNING = (State.STARTED, State.SUSPENDED)

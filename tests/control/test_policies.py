@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from connector import remembered
 from connector.control import policies as module
 from connector.control.policies import Policies
-from connector.control.verdicts import Verdict
 from connector.errors import PolicyError, Refused, SettingsError
 from connector.odrl import Operand, Options, Policy, Profile
 from connector.odrl.registry import CHOICE
 from connector.odrl_reading.reading import LEAVES_MAX
+from connector.records.verdicts import Verdict
 from connector.vocabulary import read_profiles
 from tests.pair import OPEN, only_for, purpose_policy, until_policy
 

@@ -18,7 +18,6 @@ from connector.control.negotiate import Reaction
 from connector.control.policies import Policies
 from connector.control.rights import Rights, Ruling, charge, follow
 from connector.control.transfers import Views
-from connector.control.verdicts import Verdict
 from connector.control_billing.affording import RETURNS
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
@@ -33,6 +32,7 @@ from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import SIGNED_REQUESTS, Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Dataset, Expect, Reservation, Usage
 from connector.records.aside import TAKEN_MAX, taken_id
+from connector.records.verdicts import Verdict
 from connector.values import replace
 from connector.vocabulary import read_profiles
 from tests.contracts.identity_contract import SetClock

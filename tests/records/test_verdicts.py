@@ -1,8 +1,8 @@
 import pytest
 
-from connector.control.verdicts import REASONS_MAX, Verdict, again, identified, not_understood
 from connector.errors import PolicyError
 from connector.odrl import load
+from connector.records.verdicts import REASONS_MAX, Verdict, again, identified, not_understood
 
 AGREEMENT = {
     "@id": "urn:agreement:2",
