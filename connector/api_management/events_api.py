@@ -42,7 +42,9 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
         try:
             with attended(request, reader.woken.set):
                 await response.prepare(request)
-                after, shown = await _newest(doors.store) if said == "now" else begin, dict[str, tuple[int, tuple[str, ...]]]()
+                after, shown = begin, dict[str, tuple[int, tuple[str, ...]]]()
+                if said == "now":
+                    after = doors.feed.newest = await _newest(doors.store, doors.feed.newest)
                 await response.write(b": from here\n\n")
                 events = await doors.store.events(after, EVENTS_READ)
                 while True:
@@ -71,11 +73,12 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
     return (("GET", "/events", events),)
 
 
-async def _newest(store: Store) -> int:
-    """The sequence number of the newest event: sequences only grow, so doubling and halving find it in some forty reads."""
-    low, high = 0, 1
+async def _newest(store: Store, known: int) -> int:
+    """The sequence number of the newest event, which is `known` or later: sequences only grow, so one read says that there is no other,
+    and doubling and halving find it in some forty."""
+    low, high, step = known, known, 1
     while await store.events(high, 1):
-        low, high = high, high * 2
+        low, high, step = high + 1, high + step, step * 2
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if await store.events(middle, 1) else (low, middle)

@@ -237,6 +237,7 @@ class Feed:
         self._store = journal.store
         self._by_pid: dict[str, dict[asyncio.Future[Process | None], Callable[[Process], bool]]] = {}  # who waits, and until when
         self._readers: set[Reader] = set()
+        self.newest = 0  # the number of the newest event that we have heard of: another replica may have written later ones
         self.closed = False
         journal.listen(self._committed, *Kind, Evidence)
 
@@ -247,6 +248,7 @@ class Feed:
                     if not over.done():
                         _tell(over, until, record)
         if evidence:
+            self.newest = max(self.newest, evidence[-1].sequence)
             for reader in self._readers:
                 reader.tell(evidence)
 

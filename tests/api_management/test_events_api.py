@@ -1,11 +1,12 @@
 """The feed of events: nothing is missed between what is on record and what comes."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from connector.control.journal import Feed, Reader
-from connector.records import Changes
+from connector.records import Changes, Evidence
 from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
 from tests.api.conftest import events
 from tests.contracts.samples import fact
@@ -48,6 +49,28 @@ async def test_who_asks_for_states_hears_of_processes_in_them_and_of_nothing_els
             assert (await anext(feed))[1] == finalized, "what is on record is chosen from like what comes"
     answer = await desk.us.manage("GET", "/events?state=FINALISED")
     assert (answer.status, "FINALIZED" in answer.json["detail"]) == (400, True)
+
+
+async def test_who_asks_from_now_costs_few_reads_however_much_is_on_record_and_hears_nothing_of_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    journal, reads = desk.us.connector.journal, list[int]()
+    plain = journal.store.events
+
+    async def read(after: int, limit: int) -> Sequence[Evidence]:
+        reads.append(after)
+        return await plain(after, limit)
+
+    monkeypatch.setattr(journal.store, "events", read)
+    for late in (0, 9):  # of those that another replica has written nobody here has heard
+        for _ in range(late):
+            await journal.store.commit(Changes(evidence=(fact(),)))
+        async with asyncio.timeout(20), events(desk.us, "?after=now") as feed:
+            mark = fresh("dataset")
+            await desk.us.publish(mark)
+            assert (await anext(feed))[1]["detail"]["dataset"] == mark
+            assert len(reads) <= (10 if late else 3), "one that finds it, and what the feed reads"
+            reads.clear()
 
 
 async def test_a_reader_that_has_gone_is_forgotten_also_if_nothing_is_committed(desk: Desk, monkeypatch: pytest.MonkeyPatch):
