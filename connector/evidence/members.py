@@ -38,7 +38,7 @@ FORMAT: Final = "https://w3id.org/qiao/v1/evidence"
 VERSION: Final = 3
 UNATTESTED: Final = 1  # the version whose files end without an attestation
 COUNTED_FROM: Final = 3  # from this version on the last entry is a count of all others
-LINE_BYTES_MAX: Final = 4 * 1024 * 1024  # a policy, or the decision about one; a receipt has 1 KB
+LINE_BYTES_MAX: Final = 16 * 1024 * 1024  # an invoice has 400 bytes for each transfer, which is a call; a receipt has 1 KB
 SIZE_MAX: Final = 2**53 - 1
 YEAR_10000: Final = 253_402_300_800  # in POSIX seconds: RFC 3339 says no later instant
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
@@ -242,12 +242,16 @@ def finding(
 
 
 def write(kind: str, value: Mapping[str, Any]) -> bytes:
-    """The line of a member, its newline included. Raises ValueError for what its kind does not have, or what JSON cannot say."""
+    """The line of a member, its newline included. Raises ValueError for what its kind does not have, what JSON cannot
+    say, and what is longer than LINE_BYTES_MAX."""
     faults = list(_faults(kind, value))
     if faults:
         code, pointer, values = faults[0]
         raise ValueError(f"a member of kind `{kind}` cannot be written: {CODES[code].format(**values)} at `{pointer}`")
-    return rfc8785.dumps({"kind": kind, **value}) + b"\n"
+    line = rfc8785.dumps({"kind": kind, **value})
+    if len(line) > LINE_BYTES_MAX:
+        raise ValueError(f"a member of kind `{kind}` cannot be written: {CODES['line-long'].format(most=LINE_BYTES_MAX)}")
+    return line + b"\n"
 
 
 def read(body: bytes, found: list[Finding]) -> Iterator[Member]:

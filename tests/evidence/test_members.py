@@ -9,6 +9,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector.evidence import members
 from connector.evidence.members import KINDS, Finding, read, write
 from tests.evidence.rig import SOUND
 
@@ -110,3 +111,15 @@ def test_a_value_of_another_form_is_told_with_its_pointer(kind: str):
             if not form.holds(value):
                 with pytest.raises(ValueError, match=f"`{name}` is not .* at `/{name}`"):
                     write(kind, SAMPLES[kind] | {name: value})
+
+
+def test_an_invoice_of_twelve_thousand_transfers_is_a_line_and_what_no_verifier_reads_is_not_written(monkeypatch: pytest.MonkeyPatch):
+    """Where each call has a price, an agreement has as many transfers as calls."""
+    flow = SOUND.one("invoice")["document"]["flows"][0]
+    many = {"document": {"flows": [flow] * 12_500}}
+    found: list[Finding] = []
+    assert [member.kind for member in read(write("invoice", many), found)] == ["invoice"]
+    assert found == []
+    monkeypatch.setattr(members, "LINE_BYTES_MAX", 1_000)
+    with pytest.raises(ValueError, match="more than 1000 bytes"):
+        write("invoice", many)
