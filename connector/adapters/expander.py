@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 import connector
+from connector import telemetry
 from connector.dsp.schemas import SCHEMA_OF
 from connector.errors import Busy, ConnectorError, TooMany, WireError
 from connector.lasting import stopped
@@ -174,8 +175,11 @@ class Expander:
                 except ConnectorError as error:
                     _settle(job, error)
                 except Exception as error:  # a defect of ours: its caller learns of it, the next body gets a new child
-                    await self._end_child()
                     _settle(job, error)
+                    try:
+                        await self._end_child()
+                    except Exception as defect:  # it is given up, and nobody would read any body any more without this loop
+                        telemetry.log.error("JSON-LD worker not ended", exc_info=defect)
         finally:
             await self._end_child()
 

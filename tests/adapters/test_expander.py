@@ -484,3 +484,26 @@ def test_both_ends_agree_on_frames_and_on_the_status_for_memory():
     assert module.EXIT_MEMORY == jsonld_worker.EXIT_MEMORY
     assert jsonld_worker.__spec__ is not None
     assert jsonld_worker.__spec__.name == module.WORKER
+
+
+@pytest.mark.asyncio
+async def test_a_child_whose_end_meets_a_defect_is_followed_by_another(monkeypatch: pytest.MonkeyPatch):
+    errors, end = [OSError("of a pipe")], Expander._end_child
+
+    async def broken(_expander: Expander, _job: object) -> None:
+        raise RuntimeError("a defect")
+
+    async def failing(expander: Expander) -> int | None:
+        status = await end(expander)
+        if errors:
+            raise errors.pop()
+        return status
+
+    async with running() as expander:
+        with monkeypatch.context() as patched:
+            patched.setattr(Expander, "_exchange", broken)
+            patched.setattr(Expander, "_end_child", failing)
+            async with asyncio.timeout(10):
+                with pytest.raises(RuntimeError, match="a defect"):
+                    await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
