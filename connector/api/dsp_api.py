@@ -65,8 +65,8 @@ class Description(Value):
 
 
 class DspApi:
-    """The handlers. `page_datasets` is the size of a catalog page; `admit` raises while no transfer may begin here, `read_ahead` reads a
-    large policy of a message beside the loop."""
+    """The handlers. `page_datasets` is the size of a catalog page; `admit` raises while no transfer may begin here, `ready` waits for what
+    policies need, `read_ahead` reads a large policy of a message: both beside the loop."""
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class DspApi:
         self._limits = limits
         self.page_datasets = page_datasets
         self.admit: Callable[[], None] = lambda: None
+        self.ready: Callable[[], Awaitable[None]] = _at_once
         self.read_ahead: Callable[[Mapping[str, Any]], Awaitable[None]] = _not_read
         self._description = description
 
@@ -132,6 +133,7 @@ class DspApi:
                 self.admit()
             message = wire.read(await self._document(request, moves[0].type, caller), moves)
             request[MESSAGE] = message
+            await self.ready()
             answer = await self._receiver.message(caller, message, pid)
             return Whole(answer.body, answer.status)
 
@@ -169,6 +171,7 @@ class DspApi:
         if sum((after is not None, before is not None, asked.offset > 0)) > 1:
             raise InvalidRequest("a page lies after one dataset, before one or behind so many, not more than one of these")
         limit = asked.limit or self.page_datasets
+        await self.ready()
         if asked.offset or (asked.limit and after is None and before is None):
             page = await self._catalog.counted(caller, offset=asked.offset, limit=limit, filters=asked.conditions)
         else:
@@ -184,6 +187,7 @@ class DspApi:
 
     async def _dataset(self, request: web.Request) -> web.Response:
         caller = await self.caller(request)
+        await self.ready()
         body = await self._catalog.dataset(caller, request.match_info["id"])
         return await _compressed(request, web.Response(body=body, content_type="application/json"))
 
@@ -192,6 +196,10 @@ class DspApi:
 
     async def _participant(self, _request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._description.participant()), content_type="application/ld+json")
+
+
+async def _at_once() -> None:
+    """Nothing has to be waited for."""
 
 
 async def _not_read(_document: Mapping[str, Any]) -> None:

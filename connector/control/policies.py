@@ -110,6 +110,12 @@ class Policies:
         options = self._made if isinstance(self._made, Options) else self._made()
         return replace(options, measured=MEASURED | DATED) if options.measured is None else options
 
+    async def ready(self) -> None:
+        """Return once the options are there, made in a thread if nobody has asked for them yet: profiles take long to be read. Raises what
+        making them raises."""
+        if "options" not in vars(self):
+            await asyncio.to_thread(getattr, self, "options")
+
     @cached_property
     def _alike(self) -> Alike:
         return Alike(self.options, _size_bytes)
@@ -127,6 +133,7 @@ class Policies:
 
     async def read_ahead(self, document: Mapping[str, Any]) -> None:
         """Read a policy in a thread, for who asks for it next: a large one takes some 20 ms, and the loop serves everybody else."""
+        await self.ready()
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         key = blake2b(text, digest_size=KEY_BYTES).digest()
         if self._parsed.get(key) is None:

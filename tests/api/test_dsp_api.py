@@ -521,3 +521,15 @@ async def test_a_term_that_only_a_foreign_context_defines_is_a_finding_and_a_ref
         ended = await made.us.state(Kind.NEGOTIATION, answer.json["providerPid"], exchange.TERMINATED)
         texts = [item for item in refusal["reason"] if isinstance(item, str)]
         assert ended.detail["decision"]["reason"] == texts
+
+
+@pytest.mark.parametrize("path", ["/catalog/request", "/catalog/datasets/urn:none", REQUEST])
+async def test_what_the_first_policy_needs_is_read_while_others_have_their_turn(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch):
+    """The profiles take 40 ms and more, and a peer may ask before they are there."""
+    threads = []
+    monkeypatch.setattr("connector.app.read_profiles", lambda: threads.append(threading.get_ident()) or ())
+    async with pair.desk(tmp_path / "x") as made:
+        document = first_request(callbackAddress=made.peer.site.base) if path == REQUEST else None
+        assert (await made.peer.send(made.us, "POST" if document else "GET", path, document)).status in (200, 400, 404)
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
