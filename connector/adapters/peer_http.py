@@ -91,10 +91,13 @@ class HttpDownload:
         plain = LENGTH.fullmatch(length) is not None and "Transfer-Encoding" not in response.headers
         if not plain or not isinstance(transport, asyncio.Transport) or transport.get_extra_info("sslcontext") is not None:
             return None
+        try:
+            descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:  # there is none left: then it comes through the event loop
+            return None
         # Nothing is awaited from here on, so nothing more can arrive at the client: what it holds now is all that it has read.
         transport.pause_reading()
         ahead = response.content._read_nowait(-1)
-        descriptor = os.dup(transport.get_extra_info("socket").fileno())
         response.close()
         return Detached(descriptor, ahead, int(length) - len(ahead), self._where)
 

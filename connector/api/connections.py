@@ -302,8 +302,14 @@ class Entrance:
 
     def _secure(self, wire: asyncio.Transport, tls: ssl.SSLContext, address: str) -> None:
         """Shake hands on a socket of our own: asyncio's lets go of it without having read anything."""
-        sock = socket.socket(fileno=os.dup(wire.get_extra_info("socket").fileno()))
-        wire.abort()
+        try:
+            sock = socket.socket(fileno=os.dup(wire.get_extra_info("socket").fileno()))
+        except OSError as error:  # there is no descriptor left: it is closed unheard, and whoever comes again finds its place free
+            self._left(address)
+            self._say("connection refused", address, f"it could not be taken over: {error.strerror}")
+            return
+        finally:
+            wire.abort()
 
         def lost() -> None:
             self._secured.discard(secured)

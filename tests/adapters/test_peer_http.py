@@ -1,7 +1,9 @@
 import asyncio
 import datetime
+import errno
 import gzip
 import hashlib
+import os
 import socket
 import ssl
 import warnings
@@ -778,6 +780,21 @@ async def test_a_connection_under_tls_is_not_given_away(tmp_path: Path):
         async with peer.stream("GET", f"https://127.0.0.1:{port}/", headers={}) as incoming:
             assert incoming.detach() is None
             assert b"".join([piece async for piece in incoming.chunks()]) == BODY
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_cannot_be_given_away_for_want_of_a_descriptor_is_read_on(monkeypatch: pytest.MonkeyPatch):
+    def none(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with AsyncExitStack() as stack:
+        _, port = await stack.enter_async_context(serving(saying(response(BODY))))
+        peer = await stack.enter_async_context(calling())
+        incoming = await stack.enter_async_context(peer.stream("GET", f"http://127.0.0.1:{port}/", headers={}))
+        with monkeypatch.context() as short:
+            short.setattr(os, "dup", none)
+            assert incoming.detach() is None
+        assert b"".join([piece async for piece in incoming.chunks()]) == BODY
 
 
 @pytest.mark.asyncio

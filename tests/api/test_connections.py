@@ -1,7 +1,9 @@
 """The connections of a listener: how many, from where, how long unread, and that no answer names the software."""
 
 import asyncio
+import errno
 import io
+import os
 import socket
 import ssl
 import sys
@@ -279,6 +281,32 @@ async def test_one_address_cannot_take_all_places(log: io.StringIO):
         held.pop()[1].close()
         await at_last(lambda: served(at.port))
         held.pop()[1].close()
+
+
+@pytest.mark.asyncio
+async def test_who_comes_while_no_descriptor_is_left_is_sent_away_and_holds_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+):
+    authority = trustme.CA()
+    door = issued(tmp_path, authority)
+
+    def none(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with opened(at_root(small), connections=2, per_address=2, certificate=door.certificate, key=door.key) as at:  # type: ignore[arg-type]
+        with monkeypatch.context() as short:
+            short.setattr(os, "dup", none)
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+                async with asyncio.timeout(5):
+                    assert await drained(reader) == 0
+                writer.close()
+        assert log.getvalue().count("could not be taken over: Too many open files") == 1
+        tls = {"ssl": trusting(authority), "server_hostname": "localhost"}
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port, **tls)  # type: ignore[arg-type]
+        writer.write(LAST)
+        assert await drained(reader) > 20_000
+        writer.close()
 
 
 @pytest.mark.asyncio
