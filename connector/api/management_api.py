@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.middleware import Handler, Limits, read_body
-from connector.api_management import billing_api, credit_api, events_api, evidence_api, pulls_api
+from connector.api_management import billing_api, credit_api, events_api, evidence_api, index_api, pulls_api
 from connector.api_management.doors import Doors
 from connector.control.publish import Manifest
 from connector.dataplane.edr import read_address
@@ -96,7 +96,10 @@ class ManagementApi:
             *evidence_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),
         )
-        for method, path, handler in table:  # an id of another is any text: a segment is all up to the next slash, braces too
+        for method, path, handler in (
+            *table,
+            index_api.route(table),
+        ):  # an id of another is any text: a segment is all up to the next slash, braces too
             app.router.add_route(method, "/v1" + path.replace("{id}", "{id:[^/]+}"), handler)
 
     async def _body(self, request: web.Request, shape: type[Any]) -> Any:
@@ -217,6 +220,7 @@ class ManagementApi:
 
     def _process(self, kind: Kind) -> Handler:
         async def handle(request: web.Request) -> web.Response:
+            shapes.demand_known(request.query, f"one {kind}", ("wait", "timeout_seconds"))
             pid, wait = request.match_info["pid"], request.query.get("wait")
             if wait is None:
                 return shapes.answer(self._view(await self._known(kind, pid)))

@@ -62,6 +62,7 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     research, both = "urn:test:research", purpose_policy("research", "care")
     await two.provider.publish("urn:test:first", content=b"x" * 5000)
     assert (await provider("GET /self"))["id"] == two.provider.site.id
+    assert {"method": "GET", "path": "/v1/self", "takes": None} in (await provider("GET "))["items"]
     assert [p["name"] for p in (await consumer("GET /participants"))["items"]] == ["biopharma", "hospital"]
 
     manifest = {"title": "R", "source": {"type": "file", "path": next(iter((two.provider.site.root / "data").iterdir())).name}}

@@ -51,6 +51,7 @@ async def test_an_agreement_is_found_by_whatever_id_its_provider_gave_it(desk: D
         ("datasets?peer=biopharma", "`peer` is not known here; the list of datasets takes `after`, `limit`"),
         ("participants?role=x", "`role` is not known here; the list of participants takes no parameters"),
         ("dead-letters?peer=x", "`peer` is not known here; the list of dead letters takes `after`, `limit`"),
+        ("transfers/urn:x?wiat=final", "`wiat` is not known here; one transfer takes `timeout_seconds`, `wait`"),
         ("transfers?state=STARTED&state=SUSPENDED", "`state` stands twice in the query; say it once"),
     ],
 )  # fmt: skip
