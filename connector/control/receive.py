@@ -143,7 +143,7 @@ class Receiver:
         if process.detail.get("first") != _said(message):
             raise _taken(process)
         telemetry.count_message(message.move, "in", "replay")
-        if process.last_accepted == message.digest and (stored := await self._store.last_answer(process.pid)):
+        if exchange.repeats(process, message) and (stored := await self._store.last_answer(process.pid)):
             return Answer(stored.status, stored.answer)
         return Answer(200, _document(process))
 

@@ -9,12 +9,15 @@ have crossed, and what crosses is refused, except a termination, which always wi
 a completion that meets a suspension: nothing is left to suspend.
 
 DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
-accepted message of ours in between; it gets the stored answer. Everything else is judged by the table.
+accepted message of ours in between; it gets the stored answer. So does one that the table does not allow, if its move and its `@id` are
+those of that one, and its words decide nothing: Eclipse EDC words a message anew when it sends it again. Everything else is judged by the
+table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from connector.dsp import negotiation, transfer
@@ -31,16 +34,20 @@ NOWHERE: Mapping[tuple[Role, Move], str] = {}  # what leads on from a final stat
 # both sides with a message that nobody takes.
 GIVES_WAY = {Move.SUSPENSION: {Move.SUSPENSION, Move.COMPLETION}, Move.COMPLETION: {Move.COMPLETION}}
 
+# Moves on whose words nothing is agreed: all but those that carry terms.
+WORDLESS = frozenset(Move) - {Move.CONTRACT_REQUEST, Move.CONTRACT_OFFER, Move.CONTRACT_AGREEMENT, Move.TRANSFER_REQUEST}
+DIGEST_BYTES = 32
+
 
 class Process(Value):
     """A negotiation or a transfer process as this side knows it.
 
     `pid` is ours, `peer_pid` the counterparty's (None until it told us). `peer` is the counterparty's participant id and
     `callback` the base URL that our messages to it extend. `in_flight` is the move that we sent and have no answer to,
-    `in_flight_id` names its outbox row. `last_accepted` is the digest of the peer's last accepted message, or None once
-    one of ours was accepted after it. `resumed` allows the provider one start in STARTED after the consumer's own. `halted`
-    is set by a suspension of ours until the provider's next start, also where the peer refused it, or cannot be told yet
-    because a start of ours is on its way.
+    `in_flight_id` names its outbox row. `last_accepted` is the digest of the peer's last accepted message, behind it that of
+    its move and `@id` if it is one of WORDLESS and has one, or None once one of ours was accepted after it. `resumed` allows the
+    provider one start in STARTED after the consumer's own. `halted` is set by a suspension of ours until the provider's next start,
+    also where the peer refused it, or cannot be told yet because a start of ours is on its way.
     `due` is the instant (POSIX seconds) at which somebody has to look at this process again, or None. `detail` holds
     what the use cases keep with the state (terms on the table, decision, claims, reasons), plain JSON only.
     """
@@ -172,15 +179,34 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
     state = _edge(implied, peer, move) if implied else None
     if implied is not None and state is not None:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
-    elif message.digest == process.last_accepted:
+    elif repeats(process, message) or (reworded(process, message) and not legal(process, peer, move)):
         return Received(process, replay=True)
     elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()) and legal(process, peer, move):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     peer_pid = process.peer_pid or message.pid_of(peer)
     now = _next(base, peer, move, state)
-    moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest, **more)
+    moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=_mark(message), **more)
     overruled = ours is not None and (move.termination or (base is process and move is not ours))
     return Received(moved, settled=process.in_flight_id, overruled=overruled)
+
+
+def repeats(process: Process, message: Message) -> bool:
+    """Whether the message equals the last one accepted from the peer."""
+    return process.last_accepted is not None and process.last_accepted[:DIGEST_BYTES] == message.digest
+
+
+def reworded(process: Process, message: Message) -> bool:
+    """Whether the message is the last one accepted from the peer by its move and `@id`, and nothing is agreed on its words."""
+    mark = _mark(message)[DIGEST_BYTES:]
+    return process.last_accepted is not None and mark != b"" and process.last_accepted[DIGEST_BYTES:] == mark
+
+
+def _mark(message: Message) -> bytes:
+    """What a repeat of the message is told by."""
+    id = message.document.get("@id")
+    if message.move not in WORDLESS or not isinstance(id, str):
+        return message.digest
+    return message.digest + sha256(f"{message.move} {id}".encode()).digest()
 
 
 def send(process: Process, move: Move, outbox_id: str) -> Process:

@@ -366,6 +366,18 @@ async def test_a_replay_gets_the_stored_answer_and_changes_nothing_also_of_what_
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_what_comes_again_in_other_words_under_one_id_gets_the_stored_answer_and_the_first_reason_stays(at: Desk):
+    process, agreed = await standing(at, T, "STARTED", P)
+    first = await say(at, Move.SUSPENSION, process, agreed, **{"@id": "urn:uuid:said", "reason": ["lunch"]})
+    before = await seen(at, process)
+    again = await say(at, Move.SUSPENSION, process, agreed, **{"@id": "urn:uuid:said", "reason": ["it was not answered"]})
+    assert (first.status, again.status, again.body) == (200, 200, first.body)
+    assert await seen(at, process) == before
+    other = await say(at, Move.SUSPENSION, process, agreed, **{"@id": "urn:uuid:other"})
+    assert (other.status, other.json["code"]) == (400, "illegal-message")
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_after_a_message_of_ours_equal_words_are_news(at: Desk):
     process, agreed = await standing(at, T, "STARTED", P)
     await say(at, Move.SUSPENSION, process, agreed)

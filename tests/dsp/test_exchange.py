@@ -7,8 +7,10 @@ are random, every side asks before it sends again, as `connector.control.outbox`
 """
 
 import itertools
+import json
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +94,43 @@ def test_a_message_in_other_words_is_no_replay():
     first = exchange.receive(process("STARTED"), message(Move.SUSPENSION)).process
     with pytest.raises(IllegalMessage):
         exchange.receive(first, message(Move.SUSPENSION, "b"))
+
+
+EDC_SAID: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/edc/messages.json").read_text())
+
+
+def edc(said: str, move: Move) -> Message:
+    """A recorded message of Eclipse EDC."""
+    return wire.read(EDC_SAID[said], (move,))
+
+
+@pytest.mark.parametrize(
+    ("said", "move", "before", "us"),
+    [("suspension", Move.SUSPENSION, "STARTED", P), ("started", Move.START, "REQUESTED", C)],
+)
+def test_what_edc_sends_again_in_other_words_under_one_id_is_a_replay(said: str, move: Move, before: str, us: Role):
+    first, again = edc(said, move), edc(f"{said}-again", move)
+    assert first.digest != again.digest
+    taken = exchange.receive(process(before, us), first).process
+    assert exchange.receive(taken, again) == exchange.Received(taken, replay=True)
+
+
+def test_what_the_table_allows_is_news_under_whatever_id():
+    first, again = edc("suspension", Move.SUSPENSION), edc("suspension-again", Move.SUSPENSION)
+    started = replace(exchange.receive(process("STARTED"), first).process, state="STARTED")
+    received = exchange.receive(started, again)
+    assert (received.replay, received.process.state) == (False, "SUSPENDED")
+
+
+def test_one_id_does_not_make_one_message_of_two_moves_nor_of_two_that_carry_terms():
+    suspended = exchange.receive(process("STARTED"), edc("suspension", Move.SUSPENSION)).process
+    completion = edc("suspension", Move.SUSPENSION)
+    with pytest.raises(IllegalMessage):
+        exchange.receive(suspended, replace(completion, move=Move.COMPLETION, digest=b"another"))
+    agreement = Message(Move.CONTRACT_AGREEMENT, "ours", "theirs", {"@id": "urn:uuid:1"}, b"a" * 32)
+    agreed = exchange.receive(process("REQUESTED", C, Kind.NEGOTIATION), agreement).process
+    with pytest.raises(IllegalMessage):
+        exchange.receive(agreed, replace(agreement, digest=b"b" * 32))
 
 
 def test_after_a_message_of_ours_an_equal_one_is_news():
