@@ -168,12 +168,9 @@ class Exports:
             yield bundle.add("transfer", transfer_member(pid, agreement.id, told.transfers.get(pid), told.accounts.get(pid)))
         for process in (told.negotiation, *map(told.transfers.get, told.pids)):
             if process is not None and (decided := process.detail.get("decision")) is not None:
-                yield bundle.add("decision", {"pid": process.pid, "document": decided})
+                yield from _sayable(bundle, "decision", {"pid": process.pid, "document": decided})
         if told.invoice is not None:
-            try:
-                yield bundle.add("invoice", {"document": told.invoice})
-            except ValueError as error:  # each side signs for its own time, and may have signed for more than JSON adds up
-                telemetry.log.error("invoice left out of evidence", agreement=agreement.id, reason=str(error))
+            yield from _sayable(bundle, "invoice", {"document": told.invoice})
         for of, note in dict.fromkeys(_checkpoints(own, ledger)):
             yield bundle.add("checkpoint", {"of": of, "note": note})
 
@@ -253,6 +250,15 @@ class _Writing:
         self._proven.add((said.origin, said.size))
         proof = await self._ledger.proving.consistency(log, said.size, size)
         yield self._bundle.add("consistency", {"log": said.origin, "old": said.size, "size": size, "proof": _hashes(proof)})
+
+
+def _sayable(bundle: Bundle, kind: str, value: Mapping[str, Any]) -> Iterator[bytes]:
+    """A member that a file can do without, unless no file can hold it: each side signs for its own time, and may have signed for more than
+    JSON adds up; and of a decision with such a number the ledger has no digest either."""
+    try:
+        yield bundle.add(kind, value)
+    except ValueError as error:
+        telemetry.log.error(f"{kind} left out of evidence", reason=str(error))
 
 
 def kind_of(entry: bytes) -> str | None:

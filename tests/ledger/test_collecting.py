@@ -119,10 +119,13 @@ async def test_an_agreement_of_which_nothing_has_come_yet_is_exported_too():
 
 
 @pytest.mark.asyncio
-async def test_an_invoice_that_no_file_can_hold_keeps_nobody_from_its_evidence(capsys: pytest.CaptureFixture[str]):
+async def test_a_number_that_no_file_can_hold_keeps_nobody_from_evidence(capsys: pytest.CaptureFixture[str]):
     """Each side signs for its own time, and could sign for more than JSON can add up."""
+    decided = {"decision": {"facts": {"claim": 2**54}}}
     async with Site(OWN) as site:
         await agreed(site)
+        run = Process(Kind.TRANSFER, PID, Role.PROVIDER, PEER, "https://p.example", "STARTED", "urn:uuid:t-c", agreement=ID, detail=decided)
+        await site.journal.commit(Changes(saves=(replace(run, version=1),)))
 
         async def much(_: str) -> dict[str, Any]:
             return {"counts": {"us": 2**54}}
@@ -130,7 +133,9 @@ async def test_an_invoice_that_no_file_can_hold_keeps_nobody_from_its_evidence(c
         of = Exports(site.store, site.book, site.identity, site.clock, much)  # type: ignore[arg-type]
         report = verify(b"".join([line async for line in await of.open(ID)]))
     assert report.sound, report.findings
-    assert "invoice left out of evidence" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "invoice left out of evidence" in said
+    assert "decision left out of evidence" in said
 
 
 @pytest.mark.asyncio
