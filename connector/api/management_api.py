@@ -195,12 +195,17 @@ class ManagementApi:
         return process
 
     async def _kind(self, request: web.Request) -> web.Response:
-        """What a process is, of whose pid nobody remembers that."""
+        """What a process is, of whose pid nobody remembers that, and which of ours: statements, evidence and the operator over there name
+        it by the pid of the peer."""
         pid = request.match_info["pid"]
         await self._d.journal.settled(pid)
         for kind in Kind:
             if await self._d.store.process(kind, pid) is not None:
                 return shapes.answer({"kind": kind, "pid": pid})
+        peers = [each.id for each in self._d.identity.participants()]
+        found = [p for kind in Kind for peer in peers if (p := await self._d.store.process_of_peer(kind, peer, pid)) is not None]
+        if len(found) == 1:  # of two peers that use the same one nobody knows which is meant
+            return shapes.answer({"kind": found[0].kind, "pid": found[0].pid})
         raise NotFound(f"there is no negotiation or transfer `{pid}`")
 
     def _processes(self, kind: Kind) -> Handler:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from connector.cli import policy_text, show
 from connector.cli.session import Common, ask
-from connector.client.meant import kind_of, process_of
+from connector.client.meant import known, process_of
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
@@ -156,8 +156,8 @@ def explain(pid: str, *, lang: Annotated[Language, Parameter()] = "en", common: 
     common = common or Common()
 
     async def work(client: ManagementClient) -> Explained:
-        meant = await process_of(client, pid)
-        return await client.decision("transfers" if await kind_of(client, meant) == "transfer" else "negotiations", meant, language=lang)
+        found = await known(client, await process_of(client, pid))
+        return await client.decision("transfers" if found.kind == "transfer" else "negotiations", found.pid, language=lang)
 
     found = ask(common, work)
     if common.json:

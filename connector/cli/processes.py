@@ -13,7 +13,7 @@ from connector.cli import policy_text, show
 from connector.cli.explain import STEP, Telling
 from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
-from connector.client.meant import agreement_of, kind_of, process_of
+from connector.client.meant import agreement_of, known, process_of
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ def shown(said: str, common: Common, *kinds: Kind) -> None:
     """Print a process of one of these kinds (of any without) in full. Raises ConnectorError."""
 
     async def work(client: ManagementClient) -> tuple[Negotiation | Transfer, tuple[Event, ...]]:
-        pid = await process_of(client, said, *kinds)
-        view = await (client.transfer_process(pid) if await kind_of(client, pid) == "transfer" else client.negotiation(pid))
+        found = await known(client, await process_of(client, said, *kinds))
+        view = await (client.transfer_process(found.pid) if found.kind == "transfer" else client.negotiation(found.pid))
         return view, await client.evidence(view.pid)
 
     view, record = ask(common, work)
@@ -278,10 +278,10 @@ def terminate(pid: str, *, reason: str | None = None, common: Common | None = No
     common = common or Common()
 
     async def work(client: ManagementClient) -> Negotiation | Transfer:
-        meant = await process_of(client, pid)
-        if await kind_of(client, meant) == "transfer":
-            return await client.move_transfer(meant, "terminate", reason)
-        return await client.terminate_negotiation(meant, reason)
+        found = await known(client, await process_of(client, pid))
+        if found.kind == "transfer":
+            return await client.move_transfer(found.pid, "terminate", reason)
+        return await client.terminate_negotiation(found.pid, reason)
 
     done(ask(common, work), common)
 

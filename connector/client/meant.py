@@ -8,6 +8,7 @@ from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
+    from connector.client.views import Known
 
 LATEST: Final = "latest"  # no IRI is a word alone
 NOT_FOUND: Final = 404  # RFC 9110
@@ -46,12 +47,12 @@ async def process_of(client: ManagementClient, said: str, *kinds: Kind) -> str:
     return newest.pid
 
 
-async def kind_of(client: ManagementClient, pid: str) -> Kind:
-    """What the process with this pid is. Raises ConnectorError if there is none, ManagementError."""
+async def known(client: ManagementClient, pid: str) -> Known:
+    """The process with this pid, which may be the peer's. Raises ConnectorError if there is none, ManagementError."""
     from connector.client.transport import ManagementError  # the command line is loaded faster without HTTP
 
     try:
-        return (await client.process(pid)).kind
+        return await client.process(pid)
     except ManagementError as error:
         if error.status != NOT_FOUND:
             raise

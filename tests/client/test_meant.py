@@ -3,7 +3,7 @@
 import pytest
 
 from connector.client.management import ManagementClient, ManagementError
-from connector.client.meant import agreement_of, kind_of, order_of, process_of
+from connector.client.meant import agreement_of, known, order_of, process_of
 from connector.errors import ConnectorError
 from tests.fake_connector import TOKEN, FakeConnector, problem, process_view, serving
 
@@ -34,6 +34,6 @@ async def test_what_a_process_is_is_asked_and_an_error_that_says_something_else_
     with serving(FakeConnector({at: [(404, problem(404, "not-found", "none")), (503, problem(503, "busy", "stopping"))]})) as fake:
         async with ManagementClient(fake.url, TOKEN) as client:
             with pytest.raises(ConnectorError, match="there is no negotiation or transfer `n`; `connector negotiations`"):
-                await kind_of(client, "n")
+                await known(client, "n")
             with pytest.raises(ManagementError, match="stopping"):
-                await kind_of(client, "n")
+                await known(client, "n")
