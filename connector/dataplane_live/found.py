@@ -14,6 +14,7 @@ from shutil import rmtree
 from typing import Any, Final
 
 from connector import telemetry
+from connector.dataplane_live.coming import to_its_end
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.marks import sync, unwritten
 from connector.metering.content import Header
@@ -86,3 +87,16 @@ def begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:
         rmtree(folder, ignore_errors=True)
         raise unwritten(folder, error) from None
     return log
+
+
+async def opened(make: Callable[[], Growing]) -> Growing:
+    """The log that `make` opens, in a thread. Also who is cancelled waits for that, and closes it: nobody else knows that it is open, and
+    whoever comes next opens the same files."""
+    opening = asyncio.ensure_future(asyncio.to_thread(make))
+    try:
+        await to_its_end(opening)
+    except asyncio.CancelledError:
+        if not opening.cancelled() and opening.exception() is None:
+            opening.result().close(durable=False)
+        raise
+    return opening.result()

@@ -27,7 +27,7 @@ from connector.dataplane_accounts.account import same, signs
 from connector.dataplane_live.ending import Ending, Nowhere
 from connector.dataplane_live.finishing import Complete, Finishing, Over
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
-from connector.dataplane_live.found import Found, begun, whose
+from connector.dataplane_live.found import Found, begun, opened, whose
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.life import this_life
 from connector.dataplane_live.marks import SCARCE
@@ -186,10 +186,10 @@ class Lives:
             if known is not None:
                 await self._close(transfer, known)
             if folder.exists():
-                log = await asyncio.to_thread(Growing, folder, self._life)
+                log = await opened(partial(Growing, folder, self._life))
             else:
                 header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
-                log = await asyncio.to_thread(begun, folder, self._life, header, transfer)
+                log = await opened(partial(begun, folder, self._life, header, transfer))
             if log.lost:
                 log.close(durable=False)
                 raise broken()
@@ -323,7 +323,7 @@ class Lives:
 
     async def _take_up(self, folder: Path, process: Process, stored: Metered | None) -> None:
         """See to the end of a transfer that nothing more will come of: its source has ended, or was left in the middle and cannot go on."""
-        log, transfer, withheld = await asyncio.to_thread(Growing, folder, self._life), process.pid, withheld_since(process)
+        log, transfer, withheld = await opened(partial(Growing, folder, self._life)), process.pid, withheld_since(process)
         if log.lost:
             log.close(durable=False)
             self._see_to(transfer, self._lapse(transfer, self._rests.of(transfer, folder, withheld)))

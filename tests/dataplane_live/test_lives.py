@@ -83,6 +83,28 @@ async def test_whose_log_it_is_outlives_a_loss_of_power_before_anything_is_promi
         assert (folder, b"") in flushed[named:], "the folder that the name stands in, too"
 
 
+async def test_who_is_cancelled_while_a_log_is_opened_leaves_nothing_of_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opens, go, begun = threading.Event(), threading.Event(), lives_module.begun
+
+    def slow(*how: Any) -> Growing:
+        opens.set()
+        assert go.wait(10)
+        return begun(*how)
+
+    monkeypatch.setattr(lives_module, "begun", slow)
+    async with living(tmp_path, Faucet()) as lives:
+        asking = asyncio.create_task(lives.of(PERMIT))
+        assert await asyncio.to_thread(opens.wait, 10)
+        asking.cancel()
+        again = asyncio.create_task(lives.of(PERMIT))
+        await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await again
+    assert open_below(tmp_path) == []
+
+
 async def test_a_transfer_has_one_log_whoever_asks_and_another_one_has_another(tmp_path: Path):
     async with living(tmp_path, Faucet()) as lives:
         first, second = await asyncio.gather(lives.of(PERMIT), lives.of(PERMIT))
