@@ -31,7 +31,7 @@ from connector.remembered import pause_seconds
 from connector.values import replace
 
 NEXT_WORD_SECONDS = 0.1  # how long the note of an answer waits for the peer's next message
-DIFFERING_MAX = 2  # once may be a message on its way, twice is not
+DIFFERING_MAX = 2  # once may be a message on its way, twice is not, unless the peer refuses ours while it waits for our answer
 LASTING_ATTEMPTS = 4  # failed in a row: who looks for what does not move has it in the log, hours before it is a dead letter
 ERROR_CHARACTERS_MAX = 1000  # of a peer's words in our records
 
@@ -171,7 +171,7 @@ class Outbox:
                 if told is not None and told is not process:
                     return await self._settle_told(row, told)
                 differing = differing + 1 if told is None else 0
-                if differing >= DIFFERING_MAX:
+                if differing >= DIFFERING_MAX and not doubts.crossed(loop.time()):
                     return await self._diverged(row, process)
             reply, error = await self._attempt(row, process)
             if row.id not in self._tasks:

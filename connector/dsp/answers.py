@@ -55,6 +55,11 @@ class Doubts(Struct):
         self.count += 1
         return self.count >= REFUSALS_MIN and now - self.since >= DOUBTFUL[status] * self.seconds
 
+    def crossed(self, now: float) -> bool:
+        """Whether the refusals so far may come from two messages that crossed, of which the peer's has not been answered: then what it says
+        of its state is as old."""
+        return self.count > 0 and now - self.since < DOUBTFUL[BAD_REQUEST] * self.seconds
+
 
 def in_words(status: int, code: str | None, reasons: Sequence[str], challenge: str | None) -> str:
     """What an error answer says: its code and reasons; without any (a 404 of the DSP has an empty body, whoever is asked and whatever the

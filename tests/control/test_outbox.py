@@ -15,7 +15,7 @@ import pytest_asyncio
 from connector import telemetry
 from connector.adapters import keys
 from connector.adapters.clock import SystemClock
-from connector.dsp import wire
+from connector.dsp import answers, wire
 from connector.dsp.messages import Kind, Move
 from connector.settings.fields import DeliverySettings
 from connector.values import replace
@@ -255,6 +255,25 @@ async def test_states_that_still_differ_end_in_a_termination_with_a_reason_and_a
     assert telemetry.DIVERGED in [e.what for e in await at.us.evidence(process.pid)]
     assert '"states diverged"' in capsys.readouterr().err
     assert said(at.peer, process).count("GET") >= 2, "once may be a message on its way"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_refuses_ours_while_it_waits_for_our_answer_to_its_own_is_given_the_time_to_send_it_again(
+    at: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    """So does Eclipse EDC: until its resume has been answered it stands where it was, and it sends that again after a second."""
+    monkeypatch.setattr(answers, "DOUBTFUL", dict.fromkeys(answers.DOUBTFUL, 1e6))
+    process, _ = await standing(at, T, "STARTED", P)
+
+    def script(method: str, _path: str, _document: dict[str, Any]) -> Any:
+        lags = said(at.peer, process).count("GET") < 4
+        if method == "POST":
+            return (409, None) if lags else None
+        return 200, wire.process_document(T, process.consumer_pid, process.provider_pid, "COMPLETED" if lags else "STARTED")
+
+    with scripted(at.peer, script):
+        await suspended(at, process)
+    assert telemetry.DIVERGED not in [e.what for e in await at.us.evidence(process.pid)]
 
 
 @pytest.mark.asyncio(loop_scope="module")

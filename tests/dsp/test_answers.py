@@ -57,6 +57,13 @@ def test_an_error_says_what_it_means_and_what_mends_it(
     assert in_words(status, code, reasons, challenge).startswith(says)
 
 
+def test_messages_may_have_crossed_for_as_long_as_such_a_refusal_is_doubted():
+    doubts = Doubts(30.0)
+    assert not doubts.crossed(0.0), "nothing was refused"
+    doubts.over(409, Move.START, BEGUN, 10.0)
+    assert [doubts.crossed(now) for now in (10.0, 11.9, 12.0)] == [True, True, False]
+
+
 def test_a_burst_of_refusals_is_no_proof():
     doubts = Doubts(30.0)
     assert not any(doubts.over(404, Move.CONTRACT_AGREEMENT, BEGUN, n / 1000) for n in range(100))
