@@ -16,7 +16,7 @@ from connector.signatures.jws import claims_of
 TERMS: Final = {"agreement": "/document", "negotiation": "/terms", "decision": "/document/"}  # what both have agreed on, or talked about
 OURS: Final = "/document/facts/"  # in a decision, what its maker knew
 CITED: Final = "own"  # in the answer to a closing, a closing that is looked at where it stands
-SHOWN: Final = "peer"  # in a statement, the other side's checkpoint
+SHOWN: Final = "peer"  # in a statement, the other side's checkpoint, as that has shown it
 REQUESTED: Final = ("declared", "declared and claims", "claims")  # the sources of that which are the words of who requests, the consumer
 
 
@@ -54,7 +54,7 @@ def _object(case: Case, member: Member, theirs: set[object]) -> None:
         return  # as that it is found where it is read
     issuer = claims.get("iss")
     for name, value in claims.items():
-        by_peer = (issuer == case.counterparty) is not (name == SHOWN)
+        by_peer = issuer == case.counterparty or name == SHOWN
         for text in _texts(value) if name != CITED else ():
             for _, code in secrets_in(text):
                 _say(case, member, "/jws", code, theirs=by_peer or text in theirs)

@@ -11,7 +11,7 @@ from connector.dsp.messages import Move
 from connector.evidence.verify import verify
 from connector.odrl.vocabulary import ODRL
 from tests.evidence.forgeries import other
-from tests.evidence.rig import DOCUMENT, SOUND, Story, fact
+from tests.evidence.rig import CONSUMER, DOCUMENT, PROVIDER, SOUND, Story, fact
 from tests.evidence.rig import TRANSFER as PID
 
 SECRETS: list[tuple[Any, str]] = [
@@ -128,3 +128,12 @@ def test_a_secret_in_what_a_party_has_signed_is_found_and_is_its_own(name: str, 
     found = {(each.code, each.accuses) for each in verify(draft.data).findings if each.pointer != "/consumerPid"}
     assert ("secret-token", accuses) in found, found
     assert ("secret-token", not accuses) not in found
+
+
+@pytest.mark.parametrize("issuer", [PROVIDER, CONSUMER])
+def test_what_stands_as_the_other_sides_checkpoint_in_a_statement_is_the_words_of_the_other_side_whoever_signs_it(issuer: str):
+    """The exporter repeats what it was shown, and its peer may say anything of the exporter."""
+    other_side = {PROVIDER: CONSUMER, CONSUMER: PROVIDER}[issuer]
+    said = other(issuer=issuer, audience=other_side, ledger=None, peer=f"{TOKEN}\n1\nAAAA\n\nno line\n")
+    found = [each for each in verify(Story({"statement": said}).draft().data).findings if each.code == "secret-token"]
+    assert [each.accuses for each in found] == [True]
