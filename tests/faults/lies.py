@@ -192,6 +192,7 @@ RECEIPTS: Final = [
     changed("receipt", "fewer calls than there were", "calls-differ", calls=0),
     changed("receipt", "more calls than there were", "calls-differ", calls=2),
     changed("receipt", "less time than before", "counts-shrunk", us=0),
+    changed("receipt", "more time than has passed", "time-ahead", us=10**12),
     changed("receipt", "verified by nothing any more", "checkpoint-older", cp=None),
     changed("receipt", "verified by another root", "checkpoint-other", cp=lambda t: t.claims["cp"] | {"root": OTHER}),
     changed("receipt", "verified by a longer log", "checkpoint-other", cp=lambda t: t.claims["cp"] | {"size": 9}),
