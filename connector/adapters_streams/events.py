@@ -72,14 +72,17 @@ class Another(SourceFailed):
 class Events:
     """The events of one answer from `position` on. `id` is what the server is asked with, `position` where to go on after the last event
     that was given; `found` says whether there was one. `again`: what comes may have come before; not, if that was found to be `Another`.
-    Raises SourceFailed for a position that is none."""
+    `latest` is the id of the last event that had one, and that event, as somebody may know them from `before`: a server may begin with the
+    one that it was asked to go on behind, which is left out. Raises SourceFailed for a position that is none."""
 
-    def __init__(self, position: str | None, *, again: bool = True) -> None:
+    def __init__(self, position: str | None, *, again: bool = True, before: tuple[str | None, bytes] | None = None) -> None:
         try:
             self.id, self._behind = read_place(position)
         except ValueError:
             raise SourceFailed("the place to go on after is none of a source of events; begin another transfer") from None
         self._behind = self._behind if again else NOTHING
+        self.latest = before
+        self._before = before[1] if before is not None and before[0] == self.id else None
         self._again = self._behind.count > 0  # whether all that came may be what has come before
         self._unheld = False  # too much for the room there is
         self._seen, self._held = NOTHING, bytearray()
@@ -127,6 +130,9 @@ class Events:
         """Take up one block of lines: it is an event if it has data. An id counts without, too."""
         at = event.rfind(b"\nid:") + 1
         if has_id := event.startswith(b"id:", at):
+            if not self.found and event == self._before:
+                self.found = True
+                return
             if self._again:
                 self._let_go(found)
             value = event[at + 3 :].partition(b"\n")[0].removeprefix(b" ")
@@ -136,6 +142,8 @@ class Events:
         if not (event.startswith(b"data") or b"\ndata" in event):
             return
         self.found = True
+        if has_id:
+            self.latest = self.id, event
         if has_id or self.id is None:
             found.append(event)
         elif self._again:

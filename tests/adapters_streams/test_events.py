@@ -107,6 +107,39 @@ def test_what_is_not_all_the_same_is_delivered_all_of_it(behind: list[bytes], ot
     assert after(position, *sent)[0] == b"".join(sent[len(behind) :] if again else sent)
 
 
+def test_a_server_that_begins_with_the_event_that_it_was_asked_to_go_on_behind_has_that_left_out_and_nothing_else():
+    first = Events(None)
+    first.take(b"id: 1\ndata: a\n\nid: 2\ndata: b\n\ndata: c\n\n")
+    assert first.latest == ("2", b"id: 2\ndata: b")
+    again = Events(first.position, before=first.latest)
+    came = again.take(b"id: 2\ndata: b\n\ndata: c\n\ndata: d\n\nid: 2\ndata: b\n\n")
+    assert came == b"data: d\n\nid: 2\ndata: b\n\n", "what stands there again later is another one"
+    assert Events("2", before=first.latest).take(b"id: 2\ndata: x\n\n") == b"id: 2\ndata: x\n\n"
+    assert Events("1", before=first.latest).take(b"id: 2\ndata: b\n\n") == b"id: 2\ndata: b\n\n", "it was asked for from before that"
+    assert Events("2").take(b"id: 2\ndata: b\n\n") == b"id: 2\ndata: b\n\n"
+
+
+@pytest.mark.asyncio
+async def test_at_each_end_of_its_answer_a_server_that_repeats_its_last_event_is_not_billed_for_it():
+    app, peer = web.Application(), HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]))
+
+    async def answer(request: web.Request) -> web.Response:
+        first = int(request.headers.get("Last-Event-ID", "1"))
+        sent = "".join(f"id: {number}\ndata: {number}\n\n" for number in range(first, first + 3))
+        return web.Response(text=sent, content_type="text/event-stream")
+
+    app.router.add_get("/", answer)
+    async with serving(app) as port:
+        sources = HttpStreams(peer, {}.get)
+        address, _ = await sources.index({"type": "http-stream", "url": f"http://127.0.0.1:{port}/"})
+        source, position, came = await sources.open(address), None, b""
+        for _ in range(3):
+            async for batch in source.follow(position):
+                came, position = came + batch.data, batch.position
+        assert came == b"".join(b"id: %d\ndata: %d\n\n" % (number, number) for number in range(1, 8))
+    await peer.close()
+
+
 def test_of_an_answer_that_is_all_what_is_less_than_came_before_is_new():
     _, position = after(None, b"id: 5\ndata: x\n\n", b"data: a\n\n", b"data: a\n\n")
     cutter = Events(position)
