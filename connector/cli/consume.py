@@ -17,12 +17,11 @@ from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
 from connector.cli_billing.fetched import cost, signed, used_under
 from connector.client.meant import order_of
-from connector.client.views import CatalogPage
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.client.views import AgreementUsage, Negotiation, Pull
+    from connector.client.views import AgreementUsage, CatalogPage, Negotiation, Pull
 
 CATALOG_DEPTH = 8  # of catalogs within catalogs that are shown
 USAGE_SECONDS = 1.0  # between two looks at what was signed for and what it costs, while data come

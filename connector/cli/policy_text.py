@@ -26,6 +26,7 @@ DEPTH = 8  # of nested conditions that are shown; a policy that the connector ta
 REFINEMENTS = ("refinement", "odrl:refinement")  # of an action
 UNITS = ("unit", "odrl:unit")  # of a number
 ACTIONS = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#value", "rdf:value")  # what is refined
+PAY, AMOUNT, UNIT = "compensate", "payAmount", "unitOfCount"  # a price
 RULES = (("permission", ""), ("prohibition", "must not "), ("obligation", "must "), ("duty", "must "))
 
 
@@ -59,10 +60,31 @@ def _action(action: Any, path: str, held: Mapping[str, str] | None) -> str:
     if not isinstance(action, Mapping):
         return short(action)
     name = short(next((action[key] for key in ACTIONS if key in action), action))
-    said = [
-        _condition(each, place, held, DEPTH) for member in REFINEMENTS for place, each in _places(action.get(member), f"{path}/{member}")
-    ]
+    parts = [found for member in REFINEMENTS for found in _places(action.get(member), f"{path}/{member}")]
+    if name == PAY:
+        name, parts = _price(name, parts, held)
+    said = [_condition(each, place, held, DEPTH) for place, each in parts]
     return f"{name} ({' and '.join(said)})" if said else name
+
+
+def _price(name: str, parts: list[tuple[str, Any]], held: Mapping[str, str] | None) -> tuple[str, list[tuple[str, Any]]]:
+    """What is paid for each of a unit, and what else refines it; as they are where they are no price."""
+    exact = {short(each.get("leftOperand")): at for at, (_, each) in enumerate(parts) if isinstance(each, Mapping) and _equals(each)}
+    if not exact.keys() >= {AMOUNT, UNIT}:
+        return name, parts
+    place, amount = parts[exact[AMOUNT]]
+    text = f"pay {_right(amount)} for each {_right(parts[exact[UNIT]][1])}"
+    rest = [part for at, part in enumerate(parts) if at not in (exact[AMOUNT], exact[UNIT])]
+    return text if held is None else f"{text} [{held.get(place, NOBODY)}]", rest
+
+
+def _equals(condition: Mapping[str, Any]) -> bool:
+    return short(condition.get("operator")) == "eq"
+
+
+def _right(condition: Mapping[str, Any]) -> str:
+    """The value of a condition, with its unit."""
+    return " ".join((short(condition.get("rightOperand")), *(short(condition[member]) for member in UNITS if member in condition)))
 
 
 def _condition(condition: Any, path: str, held: Mapping[str, str] | None, depth: int) -> str:
@@ -75,8 +97,7 @@ def _condition(condition: Any, path: str, held: Mapping[str, str] | None, depth:
                 inner, below = inner.get("@list", []), f"{below}/@list"
             return f"({word.join(_condition(part, place, held, depth - 1) for place, part in _places(inner, below))})"
     operator = short(condition.get("operator"))
-    text = f"{short(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {short(condition.get('rightOperand'))}"
-    text += "".join(f" {short(condition[member])}" for member in UNITS if member in condition)
+    text = f"{short(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {_right(condition)}"
     return text if held is None else f"{text} [{held.get(path, NOBODY)}]"
 
 

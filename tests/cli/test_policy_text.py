@@ -44,7 +44,7 @@ PRICE = {
         ({"permission": [{"action": "use", "duty": [{"action": "delete"}]}]}, "use, and then must delete"),
         (
             {"permission": [{"action": "use", "duty": [PRICE]}]},
-            "use, and then must compensate (payAmount is 0.02 EUR and unitOfCount is megabyte)",
+            "use, and then must pay 0.02 EUR for each megabyte",
         ),
         ({"prohibition": [{"action": "sell"}], "obligation": [{"action": "attribute"}]}, "must not sell; must attribute"),
         (
@@ -60,6 +60,20 @@ PRICE = {
 )
 def test_a_policy_reads_as_a_sentence(policy: dict[str, Any], text: str):
     assert summary(policy) == text
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"operator": "lteq"}, "compensate (payAmount <= 0.02 EUR [measured] and unitOfCount is megabyte [contract only])"),
+        ({}, "pay 0.02 EUR for each megabyte [measured]"),
+    ],
+)
+def test_only_so_much_for_each_of_a_unit_reads_as_a_price_and_says_that_it_is_measured(more: dict[str, str], text: str):
+    amount, unit = PRICE["action"]["odrl:refinement"]
+    action = PRICE["action"] | {"odrl:refinement": [amount | more, unit]}
+    after = {"leftOperand": "odrl:event", "operator": "gt", "rightOperand": {"@id": "odrl:policyUsage"}}
+    assert f"must {text}" in labelled({"permission": [{"action": "use", "duty": [{"action": action, "constraint": [after]}]}]})
 
 
 COUNT = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@value": "3", "@type": "xsd:integer"}}
