@@ -425,7 +425,7 @@ def agreement(
         "target": dataset,
         "assigner": provider,
         "assignee": consumer,
-        "timestamp": "2026-11-24T12:00:00Z",
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "permission": policy["permission"],
     }
     made = Agreement(

@@ -15,6 +15,7 @@ from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
 from connector.errors import PolicyError
+from connector.odrl import values
 from connector.ports import Act
 from connector.records import Agreement, Outbound, Record
 from connector.values import Value
@@ -23,6 +24,7 @@ SAID = ("code", "reasons", "grounds", "ended_by")  # what a process keeps of who
 BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
 # DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
 TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+DAY_SECONDS = 86_400.0
 # States of a negotiation in which everything is decided: who offered has said yes already, and what is left are steps of a
 # machine. In every other one a person may have to think, here or over there, and nobody can see which.
 DECIDED = frozenset({"ACCEPTED", "AGREED", "VERIFIED"})
@@ -141,19 +143,31 @@ def agreement_of(document: Mapping[str, Any], process: Process, now: float, ends
     )
 
 
-def faults(process: Process, agreement: Read, policies: Policies, own: str) -> tuple[str, ...]:
+def faults(process: Process, agreement: Read, policies: Policies, own: str, now: float) -> tuple[str, ...]:
     """What is wrong about an agreement for participant `own`: it is between the two of us, over the terms on the table, with all that the
     text demands. Where whatever permits our purposes will do, so will terms that give all that we asked for and ask no more of us: Eclipse
     EDC agrees on the policy of its offer, however it was narrowed."""
     document = agreement.document
     wanted = {"target": process.dataset, "assigner": process.peer, "assignee": own}
     found = [f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value]
-    if not TIMESTAMP.fullmatch(str(document.get("timestamp", ""))):
+    if not TIMESTAMP.fullmatch(said := str(document.get("timestamp", ""))):
         found.append("the agreement has no timestamp in the form of an XSD dateTime")
+    elif not _in_its_time(said, process, now):
+        found.append(f"the agreement is dated `{said[:40]}`, and was made between the begin of its negotiation and now")
     table = policies.read(process.detail["terms"])
     if not policies.same(table, agreement) and not _gives_more(process, table, agreement, policies, own):
         found += ["the terms differ from the last offer", *policies.differences(table, agreement)]
     return tuple(found)
+
+
+def _in_its_time(timestamp: str, process: Process, now: float) -> bool:
+    """Whether an agreement may have been signed at that time. What has to be done so long after it would else be overdue, or not due, as
+    whoever dates it likes. It may lack its zone, and clocks may be wrong: by hours, or nobody would believe a token of the other."""
+    try:
+        signed = values.stretch({"@value": timestamp, "@type": "xsd:dateTime"}).start / values.SECOND
+    except PolicyError:
+        return False
+    return min(process.created, now) - DAY_SECONDS <= signed <= now + DAY_SECONDS
 
 
 def _gives_more(process: Process, table: Read, agreement: Read, policies: Policies, own: str) -> bool:

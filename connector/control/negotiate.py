@@ -259,7 +259,7 @@ class Negotiations:
     def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the agreement must be what is on the table, or more, between the two of us, with all that the text demands."""
         read = self._policies.read(document)
-        if found := faults(process, read, self._policies, self._own):
+        if found := faults(process, read, self._policies, self._own, now):
             return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=found))
         verdict = self._policies.decide(
             read,

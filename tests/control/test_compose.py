@@ -1,5 +1,6 @@
 """That a decision to act becomes the right message to the right place, the row that delivers it, and the records that belong to it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -199,7 +200,8 @@ def found(agreed: dict[str, Any], *, asked: dict[str, Any] = ASKED, **detail: An
     parties = {"target": "urn:d", "assigner": "did:web:peer.example", "assignee": US.participant, "timestamp": "2026-11-27T12:00:00Z"}
     policies = Policies()
     read = policies.read(parties | agreed | {"@id": "urn:a", "@type": "Agreement"})
-    return faults(process(N, "REQUESTED", C, detail=said), read, policies, US.participant)
+    began = datetime(2026, 11, 27, 9, tzinfo=UTC).timestamp()
+    return faults(process(N, "REQUESTED", C, detail=said, created=began), read, policies, US.participant, began + 86_400)
 
 
 WIDER = [purpose_policy(CARE, STUDY), OPEN]
@@ -244,3 +246,25 @@ def test_whoever_and_whatever_it_is_about_is_ours_also_where_it_gives_more():
     said = found(OPEN | {"target": "urn:other", "assignee": "did:web:stranger.example", "timestamp": "today"})
     assert [each.split(" ")[0] for each in said[:2]] == ["target", "assignee"]
     assert said[2] == "the agreement has no timestamp in the form of an XSD dateTime"
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "good"),
+    [
+        ("2026-11-27T09:00:00Z", True),
+        ("2026-11-28T08:59:59.5Z", True),
+        ("2026-11-27T17:00:00+08:00", True),
+        ("2026-11-27T23:00:00", True),  # of whatever zone
+        ("2026-11-26T10:00:00Z", True),
+        ("2026-11-25T10:00:00Z", False),
+        ("2026-11-29T10:00:00Z", False),
+        ("1900-01-01T00:00:00Z", False),
+        ("2099-01-01T00:00:00Z", False),
+        ("99999-01-01T00:00:00Z", False),
+        ("-0001-01-01T00:00:00Z", False),
+        ("2026-11-31T00:00:00Z", False),
+    ],
+)
+def test_an_agreement_is_dated_between_the_begin_of_its_negotiation_and_now(timestamp: str, good: bool):
+    said = found(ASKED | {"timestamp": timestamp})
+    assert said == (() if good else (f"the agreement is dated `{timestamp}`, and was made between the begin of its negotiation and now",))
