@@ -9,6 +9,7 @@ from connector.evidence.members import COUNTED_FROM, Member
 from connector.metering.chain import STATUS
 from connector.metering.closing import REFUSED, Closing, ClosingAck, demand_answer, first, instant_of
 from connector.metering.content import read_bytes
+from connector.metering.counts import NOTHING
 from connector.metering.objects import opened
 
 
@@ -30,6 +31,8 @@ def _account(case: Case, found: Flows, at: Member) -> None:
     if signed != (said["attested"] == "both") and not (signed and case.exporter == case.consumer and said["ack"] is None):
         case.fault("account-attested", at, "/account/attested")
     if not said["sequence"]:
+        if case.exporter == case.consumer and said["counts"] != NOTHING.claims():  # only its provider counts what nobody signs for
+            case.fault("account-counts", at, "/account/counts")
         return
     receipt = found.receipts.get(_digest(said["receipt"]))
     if receipt is None or receipt.transfer != at.value["pid"]:

@@ -177,3 +177,14 @@ def test_a_beginning_whose_end_a_statement_names_is_not_the_whole():
     one, ack = (write_bytes(digest(draft.one(kind)["jws"])) for kind in ("receipt", "ack"))
     draft.one("transfer")["account"].update(sequence=1, receipt=one, ack=ack, counts=counts)
     assert "statement-receipt" in draft.codes()
+
+
+def test_a_consumer_tells_nothing_that_its_provider_alone_has_counted():
+    draft = of_consumer()
+    nothing = {"sequence": 0, "receipt": None, "ack": None, "status": "open", "attested": "provider-only"}
+    known = {"pid": "urn:uuid:x-c", "consumerPid": "urn:uuid:x-c", "providerPid": "urn:uuid:x-p", "state": None, "created": None}
+    for counts, codes in ((Counts(), set()), (Counts(bytes=5), {"account-counts"})):
+        again = draft.copy()
+        account = nothing | {"counts": counts.claims()}
+        again.put("transfer", draft.one("transfer") | known | {"account": account}, before="decision")
+        assert again.codes() == codes
