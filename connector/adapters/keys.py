@@ -85,7 +85,7 @@ def generate(directory: Path, now: float, not_before: float | None = None) -> st
         document["notBefore"] = _text(not_before)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(directory / f"{fragment}{SUFFIX}", document)
+        _write(directory / f"{fragment}{SUFFIX}", _bytes(document))
     except OSError as error:
         raise SettingsError(f"no key can be written to `{directory}`: {error.strerror}; the folder must be ours to write") from None
     return fragment
@@ -97,7 +97,7 @@ def retire(directory: Path, fragment: str, not_after: float) -> None:
     path = directory / f"{fragment}{SUFFIX}"
     if not FRAGMENT.fullmatch(fragment) or not path.is_file():
         raise SettingsError(f"there is no key `{fragment}` in `{directory}`; name one of its files without `{SUFFIX}`")
-    _replace(path, {**_read(path), "notAfter": _text(not_after)})
+    replace_secret(path, _bytes({**_read(path), "notAfter": _text(not_after)}))
 
 
 def forget(directory: Path, did: str, now: float) -> list[str]:
@@ -108,7 +108,7 @@ def forget(directory: Path, did: str, now: float) -> list[str]:
         if key.kid in held.secret() and key.not_after is not None and key.not_after <= now and _another(held, key.kid, now):
             path = directory / f"{key.kid.partition('#')[2]}{SUFFIX}"
             times = {name: value for name, value in _read(path).items() if name != "seed"}
-            _replace(path, {"x": to_jwk(key.public)["x"], **times})
+            replace_secret(path, _bytes({"x": to_jwk(key.public)["x"], **times}))
             forgotten.append(path.stem)
     return forgotten
 
@@ -229,15 +229,20 @@ def _text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _replace(path: Path, document: Mapping[str, Any]) -> None:
-    """`_write` what takes the place of a key. Raises SettingsError: then the file is as it was."""
+def replace_secret(path: Path, content: bytes) -> None:
+    """Put what takes the place of a key, or of another secret, whole and durable, never readable by others in between. Raises
+    SettingsError: then the file is as it was, or it says that a loss of power could undo it."""
     try:
-        _write(path, document)
+        _write(path, content)
     except OSError as error:
         raise SettingsError(f"`{path}` cannot be written: {error.strerror}; it is as it was, its folder must be ours to write") from None
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
+def _bytes(document: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _write(path: Path, content: bytes) -> None:
     """Put the file in place whole and durable, never readable by others in between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # ahead of all else: where it cannot be opened nothing has changed
@@ -245,7 +250,7 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

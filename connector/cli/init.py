@@ -121,12 +121,14 @@ def token(*, save_token: Annotated[bool, Parameter(negative=())] = False, common
     save_token
         also write the token to `admin-token` (mode 0600), where the command line finds it
     """
+    from connector.adapters import keys
+
     common = common or Common()
     hashed, saved = read_settings(common, look_at_files=False).management.token_hash_file, common.config.absolute().parent / TOKEN_FILE
     made, digest = _fresh_token()
     files = {hashed: digest, **({saved: made} if save_token or saved.exists() else {})}
     for path, content in files.items():
-        _put(path, content)
+        keys.replace_secret(path, f"{content}\n".encode())
     if common.json:
         show.document({"token": made, "files": [str(path) for path in files]})
         return
@@ -226,24 +228,6 @@ def _write(path: Path, content: str, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(content)
-
-
-def _put(path: Path, content: str) -> None:
-    """Put a file in place whole, with its mode from its first byte on. Raises SettingsError: then it is as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(f"{content}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise SettingsError(f"`{path}` cannot be written: {error.strerror}; it is as it was, its folder must be ours to write") from None
 
 
 def _say(settings: Settings, directory: Path, path: Path, token: str, saved: bool, development: bool) -> None:

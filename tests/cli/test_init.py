@@ -226,6 +226,18 @@ def test_only_its_owner_reads_it_whatever_the_umask_is(command: Command, shown: 
     assert [stat.S_IMODE(path.stat().st_mode) for path in shown.glob("*admin-token*")] == [0o600, 0o600]
 
 
+def test_a_loss_of_power_does_not_bring_the_token_before_back(command: Command, shown: Path, monkeypatch: pytest.MonkeyPatch):
+    synced, fsync = list[str](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert command("token", *AT).code == 0
+    assert synced[-1] == str(shown.resolve()), "the folder, with the name that it has given to another file"
+
+
 def test_where_nothing_can_be_written_the_token_before_stays(command: Command, shown: Path):
     hashed = shown / "admin-token.sha256"
     hashed.unlink()
