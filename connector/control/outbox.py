@@ -179,10 +179,12 @@ class Outbox:
             if reply is not None and answers.taken(reply.status):
                 return await self._accepted(row, reply)
             if reply is not None:
-                code, reasons, grounds = wire.said_of(wire.object_of(reply.body))
+                document = wire.object_of(reply.body)
+                code, reasons, grounds = wire.said_of(document)
                 error = answers.in_words(reply.status, code, reasons, reply.headers.get("www-authenticate"))[:ERROR_CHARACTERS_MAX]
                 apart = answers.by_clocks(reply.status, reply.headers.get("date"), self._journal.clock.now())
-                if not apart and doubts.over(reply.status, row.move, process, loop.time()):
+                told_status = answers.told_by(reply.status, document, row.kind)
+                if not apart and doubts.over(told_status, row.move, process, loop.time()):
                     return await self._refused(row, code, reasons or (error,), reply.status, grounds)
             attempt += 1
             why = self.last_errors[row.pid] = error or "no answer"

@@ -6,13 +6,13 @@ DSP 2025-1 fixes 2xx, 400 and 404; the rest follows RFC 9110 and what stands bet
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
 from msgspec import Struct
 
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Move
+from connector.dsp.messages import ERROR_TYPE, Kind, Move
 
 # "Not now": time-outs, overload, a proxy in front of a peer that restarts. So are all from 500 on.
 LATER = frozenset({408, 425, 429})
@@ -59,6 +59,13 @@ class Doubts(Struct):
         """Whether the refusals so far may come from two messages that crossed, of which the peer's has not been answered: then what it says
         of its state is as old."""
         return self.count > 0 and now - self.since < DOUBTFUL[BAD_REQUEST] * self.seconds
+
+
+def told_by(status: int, document: object, kind: Kind) -> int:
+    """The status by what it means: a 404 that carries the error object of a process (Eclipse EDC says so that it knows no such agreement)
+    is no proxy's but the peer's own word, as a 400 is."""
+    own = isinstance(document, Mapping) and document.get("@type") == ERROR_TYPE[kind]
+    return BAD_REQUEST if status == NOT_FOUND and own else status
 
 
 def in_words(status: int, code: str | None, reasons: Sequence[str], challenge: str | None) -> str:

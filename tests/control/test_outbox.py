@@ -390,10 +390,11 @@ async def test_what_may_be_a_crossing_or_a_proxy_is_tried_again_before_it_counts
     assert said(at.peer, other).count("POST suspension") < 10
 
 
+@pytest.mark.parametrize("status", [400, 404], ids=["as the standard says", "as Eclipse EDC says it of what it does not know"])
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_refused_first_message_ends_the_process_with_the_peers_reasons(at: Desk):
+async def test_a_refused_first_message_ends_the_process_with_the_peers_reasons(at: Desk, status: int):
     error = wire.error_document(N, "unknown-offer", ("no such offer",), "urn:a", "urn:b")
-    with scripted(at.peer, refusing(400, 1, error)):
+    with scripted(at.peer, refusing(status, 1, error)):
         body = {"peer": at.peer.id, "dataset": "urn:d", "offer": "urn:o", "policy": OPEN}
         begun = await at.us.asked("POST", "/negotiations", body, status=201)
         ended = await at.us.state(N, begun["pid"], "TERMINATED")

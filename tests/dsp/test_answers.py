@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dsp.answers import APART_SECONDS, DOUBTFUL, LATER, REFUSALS_MIN, Doubts, by_clocks, in_words, retry_after, taken
+from connector.dsp.answers import APART_SECONDS, DOUBTFUL, LATER, REFUSALS_MIN, Doubts, by_clocks, in_words, retry_after, taken, told_by
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 
@@ -62,6 +62,14 @@ def test_messages_may_have_crossed_for_as_long_as_such_a_refusal_is_doubted():
     assert not doubts.crossed(0.0), "nothing was refused"
     doubts.over(409, Move.START, BEGUN, 10.0)
     assert [doubts.crossed(now) for now in (10.0, 11.9, 12.0)] == [True, True, False]
+
+
+def test_a_404_with_the_error_object_of_the_process_is_the_peers_own_word():
+    error = {"@type": "TransferError", "code": "404", "reason": ["agreement not found"]}
+    assert told_by(404, error, Kind.TRANSFER) == 400
+    for document in (None, {}, {"detail": "no such page"}, error | {"@type": "ContractNegotiationError"}):
+        assert told_by(404, document, Kind.TRANSFER) == 404
+    assert [told_by(status, error, Kind.TRANSFER) for status in (401, 403, 503)] == [401, 403, 503]
 
 
 def test_a_burst_of_refusals_is_no_proof():
