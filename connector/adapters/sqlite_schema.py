@@ -60,7 +60,10 @@ def claimed(path: Path) -> Iterator[None]:
                 f"the database `{path}` is in use by another connector, process {holder}; stop that one, or give this one a"
                 " `store.path` of its own: one SQLite file serves one process"
             ) from error
-        os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+        try:
+            os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+        except OSError as error:
+            raise _cannot_be_opened(path, error) from error
         yield
     finally:
         os.close(descriptor)
@@ -166,7 +169,11 @@ def _create(path: Path) -> None:
 
 def _cannot_be_opened(path: Path, error: OSError) -> StoreError:
     why = error.strerror or str(error)
-    return StoreError(f"the database `{path}` cannot be opened: {why}; the folder must exist and the file be ours to write")
+    if error.filename is not None and Path(error.filename) != path:  # of another user, as after a first run as root
+        why += f", of `{error.filename}`"
+    return StoreError(
+        f"the database `{path}` cannot be opened: {why}; the folder must exist and the file be ours to write, on a disk with room"
+    )
 
 
 def _make_private(path: Path) -> None:

@@ -387,6 +387,24 @@ def test_a_folder_that_is_not_there_has_nothing_to_claim(tmp_path: Path):
         claimed(tmp_path / "nowhere" / "q.db").__enter__()
 
 
+def test_what_keeps_a_start_from_its_claim_is_named_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, lock = tmp_path / "q.db", tmp_path / "q.db.lock"
+    lock.mkdir()  # as good as one of another user, for who may do anything
+    with pytest.raises(StoreError, match=f"Is a directory, of `{lock}`; the folder must exist"):
+        claimed(path).__enter__()
+    lock.rmdir()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StoreError, match=f"the database `{path}` cannot be opened: No space left on device; .*on a disk with room"):
+        claimed(path).__enter__()
+    monkeypatch.undo()
+    with claimed(path):
+        pass
+
+
 def test_a_file_that_somebody_writes_to_is_waited_for_and_then_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sqlite_schema.connect, "__kwdefaults__", {"read_only": False, "busy_ms": 100})
     opened(tmp_path / "q.db").close()
