@@ -35,11 +35,10 @@ class IndexFile:
         """The bytes of a part, as of an object of bytes. Raises SinkFailed if they cannot be read now, or are gone."""
         first, end, _ = part.indices(self._size_bytes)
         try:
-            with disk(self._where, "read from"):
-                found = os.pread(self._descriptor, max(0, end - first), first)
-        except SinkFailed:
+            found = os.pread(self._descriptor, max(0, end - first), first)
+        except OSError as error:
             self.lost = True
-            raise
+            raise _refused(self._where, "read from", error) from None
         if len(found) < end - first:
             self.lost = True
             raise SinkFailed(f"the index of a content log `{self._where}` was cut short; it is made anew once somebody asks again")
@@ -61,7 +60,11 @@ def disk(where: Path, done: str = "written into", but: tuple[type[OSError], ...]
     except but:
         raise
     except OSError as error:
-        text = f"the index of a content log cannot be {done} `{where}`: {error.strerror}"
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise DescriptorsShort(text) from None
-        raise SinkFailed(f"{text}; look after that disk") from None
+        raise _refused(where, done, error) from None
+
+
+def _refused(where: Path, done: str, error: OSError) -> SinkFailed:
+    text = f"the index of a content log cannot be {done} `{where}`: {error.strerror}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return DescriptorsShort(text)
+    return SinkFailed(f"{text}; look after that disk")
