@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import time
 import tomllib
@@ -96,14 +95,18 @@ def init(
         files[directory / TOKEN_FILE] = (f"{token}\n", SECRET_MODE)
     path = settings.registry.directory / f"{name}.jsonld"
     _refuse_to_overwrite([*files, path, *settings.keys.directory.glob("*.key")])
+    made: list[Path] = []
     try:
         for folder in (directory, settings.registry.directory, *settings.sources.roots):
             folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         kid = keys.generate(settings.keys.directory, time.time())
-        _write(path, description(settings), PUBLIC_MODE)
-        for file, (content, mode) in files.items():
+        made.append(settings.keys.directory / f"{kid}{keys.SUFFIX}")
+        for file, (content, mode) in {path: (description(settings), PUBLIC_MODE), **files}.items():
             _write(file, content, mode)
+            made.append(file)
     except OSError as error:
+        for file in made:  # what is half there would be refused the next time
+            file.unlink(missing_ok=True)
         raise SettingsError(f"`{error.filename}` cannot be written: {error.strerror}; choose another `--directory`") from None
     if json:
         show.document({"settings": str(directory / "connector.toml"), "description": str(path), "key": kid, "token": token})
@@ -225,9 +228,7 @@ def _refuse_to_overwrite(paths: list[Path]) -> None:
 def _write(path: Path, content: str, mode: int) -> None:
     """Write a new file that has its mode from its first byte on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
+    show.put(path, content.encode(), mode)
 
 
 def _say(settings: Settings, directory: Path, path: Path, token: str, saved: bool, development: bool) -> None:

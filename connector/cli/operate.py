@@ -86,8 +86,7 @@ def invoice(
     content = ask(common, work)
     if out is not None:
         try:
-            with out.open("xb") as file:
-                file.write(content)
+            show.put(out, content)
         except OSError as error:
             raise ConnectorError(f"`{out}` cannot be written: {error.strerror}; give `--out` the name of a new file") from None
         show.note(f"written to {out}")

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from connector.errors import ConnectorError
@@ -69,6 +70,20 @@ def line(text: object = "", *, indent: int = 0) -> None:
 def note(text: object, *, indent: int = 0) -> None:
     """Print one line that is not the result, where it does not mix with it."""
     print(f"{' ' * indent}{clean(text)}", file=sys.stderr, flush=True)
+
+
+def put(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a new file, which has its `mode` (less the umask) from its first byte on. Raises OSError, with the name of the file: then there
+    is none, and who has made room can say the same again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def unwritten(error: OSError) -> None:

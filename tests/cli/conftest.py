@@ -3,7 +3,9 @@ connector."""
 
 import asyncio
 import os
+import resource
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,17 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+@contextmanager
+def no_file_over(size_bytes: int) -> Iterator[None]:
+    """As on a disk that is full: what is written to a file beyond that fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 Command = Callable[..., Ended]

@@ -18,7 +18,7 @@ from connector.app_settings import token_hash
 from connector.cli.init import DSP_PATH
 from connector.settings import SECTIONS, load
 from connector.settings.fields import fields_of, is_section
-from tests.cli.conftest import Command, Ended
+from tests.cli.conftest import Command, Ended, no_file_over
 
 OWN = ("--name", "hospital", "--id", "did:web:hospital.example", "--role", "hospital")
 
@@ -84,6 +84,15 @@ def test_the_token_is_saved_when_asked_for(command: Command, tmp_path: Path):
     ended = command("init", *OWN, "--directory", str(tmp_path), "--development", "--save-token")
     assert (tmp_path / "admin-token").read_text().strip() == token_in(ended.out)
     assert mode(tmp_path / "admin-token") == 0o600
+
+
+def test_what_the_disk_did_not_take_is_named_and_the_next_time_finds_nothing_in_its_way(command: Command, tmp_path: Path):
+    at = ("init", *OWN, "--directory", str(tmp_path / "h"), "--development")
+    with no_file_over(1000):  # the key is shorter, the self-description is not
+        ended = command(*at)
+    assert (ended.code, f"`{tmp_path}/h/participants/hospital.jsonld` cannot be written: File too large" in ended.err) == (1, True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert command(*at).code == 0
 
 
 def test_each_connector_has_its_own_token_and_key(command: Command, tmp_path: Path):

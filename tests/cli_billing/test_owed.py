@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, no_file_over
 from tests.cli.conftest import command as command  # noqa: PLC0414 - the fixture
 from tests.cli.conftest import fake as fake  # noqa: PLC0414 - the fixture
 from tests.cli.conftest import golden as golden  # noqa: PLC0414 - the fixture
@@ -163,6 +163,14 @@ def test_an_invoice_is_written_as_it_came_into_a_new_file(command: Command, fake
         1,
         "connector: `bill.html` cannot be written: File exists; give `--out` the name of a new file\n",
     )
+
+
+def test_an_invoice_that_the_disk_does_not_take_leaves_no_file_that_would_be_in_the_way(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = [(200, b"<!doctype html>\n")] * 2
+    with no_file_over(8):
+        ended = command("invoice", "urn:a", "--format", "html", "--out", "bill.html")
+    assert (ended.code, "`bill.html` cannot be written: File too large" in ended.err) == (1, True)
+    assert command("invoice", "urn:a", "--format", "html", "--out", "bill.html").code == 0
 
 
 @pytest.mark.parametrize(("role", "locked", "says"), [("provider", LOST, True), ("provider", [], False), ("consumer", LOST, False)])
