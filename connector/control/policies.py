@@ -99,6 +99,7 @@ class Policies:
     def __init__(self, options: Options | Callable[[], Options] = DEFAULT_OPTIONS) -> None:
         self.extents: Extents = nothing_known
         self._made = options
+        self._aside = asyncio.Lock()
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
         self._verdicts: Remembered[tuple[Any, ...], tuple[Verdict, tuple[str, ...]]] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._same: Remembered[tuple[bytes, bytes], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
@@ -132,13 +133,15 @@ class Policies:
         return Read(document, key, parsed)
 
     async def read_ahead(self, document: Mapping[str, Any]) -> None:
-        """Read a policy in a thread, for who asks for it next: a large one takes some 20 ms, and the loop serves everybody else."""
+        """Read a policy in a thread, for who asks for it next: a large one takes some 20 ms, and the loop serves everybody else. One at a
+        time: several threads would keep the loop waiting for the interpreter, and disks for a thread."""
         await self.ready()
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         key = blake2b(text, digest_size=KEY_BYTES).digest()
-        if self._parsed.get(key) is None:
-            reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
-            self._keep(key, await asyncio.to_thread(_loaded, reading, document), len(text))
+        async with self._aside:
+            if self._parsed.get(key) is None:
+                reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
+                self._keep(key, await asyncio.to_thread(_loaded, reading, document), len(text))
 
     def _keep(self, key: bytes, parsed: Policy | PolicyError, text_bytes: int) -> None:
         parts = len(parsed.findings) + (parsed.leaves if isinstance(parsed, Policy) else 0)

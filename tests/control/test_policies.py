@@ -1,5 +1,7 @@
+import asyncio
 import gc
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector import remembered
+from connector import odrl, remembered
 from connector.control import policies as module
 from connector.control.policies import Policies
 from connector.errors import PolicyError, Refused, SettingsError
@@ -438,3 +440,26 @@ def purpose_policy_of(rules: int, shift: int) -> dict[str, Any]:
     ends = [until_policy(instant(seconds + shift + 1))["permission"][0]["constraint"] for seconds in range(rules)]
     named = [purpose_policy(f"p{number}")["permission"][0]["constraint"] for number in range(rules)]
     return {"@type": "Offer", "permission": [{"action": "use", "constraint": [*a, *b]} for a, b in zip(named, ends, strict=True)]}
+
+
+@pytest.mark.asyncio
+async def test_of_policies_that_are_read_ahead_one_is_at_a_time_and_each_is_found(monkeypatch: pytest.MonkeyPatch):
+    both = threading.Barrier(2)
+    apart: list[str] = []
+    read: list[str] = []
+
+    def load(document: Any, **more: Any) -> Any:
+        read.append(document["@id"])
+        try:
+            both.wait(0.1)  # until another one is read as well
+        except threading.BrokenBarrierError:
+            apart.append(document["@id"])
+        return odrl.load(document, **more)
+
+    monkeypatch.setattr("connector.control.policies.load", load)
+    policies, offers = Policies(), [OPEN | {"@id": f"urn:o:{n}"} for n in (1, 2, 2)]
+    await asyncio.gather(*(policies.read_ahead(offer) for offer in offers))
+    assert sorted(read) == sorted(apart) == ["urn:o:1", "urn:o:2"]
+    for offer in offers:
+        assert not isinstance(policies.parse(offer), PolicyError)
+    assert len(read) == 2
