@@ -103,8 +103,9 @@ class DspApi:
         for method in ("GET", "POST"):
             add(method, PATH + "/catalog/request", self._page)
         add("GET", PATH + "/catalog/datasets/{id}", self._dataset)
-        add("GET", "/.well-known/dspace-version", self._versions)
-        add("GET", "/.well-known/participant.jsonld", self._participant)
+        for method in ("GET", "HEAD"):  # what is there for everybody is looked at by monitors too
+            add(method, "/.well-known/dspace-version", self._versions)
+            add(method, "/.well-known/participant.jsonld", self._participant)
 
     async def caller(self, request: web.Request) -> Caller:
         """Who sends a request, as it proves with it. Raises Unauthenticated."""

@@ -74,6 +74,13 @@ async def test_the_self_description_is_what_a_registry_takes(desk: Desk):
     assert [key.kid for key in member.keys] == [k.kid for k in keys.Keys(desk.us.site.settings.keys.directory, desk.us.site.id).public()]
 
 
+@pytest.mark.parametrize("name", ["dspace-version", "participant.jsonld"])
+async def test_what_is_there_for_everybody_has_a_head(desk: Desk, name: str):
+    url = f"{desk.us.site.settings.protocol.url}/.well-known/{name}"
+    whole, head = await call(desk.peer.http, "GET", url), await call(desk.peer.http, "HEAD", url)
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(whole.body)))
+
+
 # ---- the catalog
 
 
