@@ -194,7 +194,7 @@ def _said(message: Message) -> str:
 def _demand_pid(pid: str | None, role: Role) -> None:
     if not is_pid(pid):
         raise WireError(
-            f"`{role}Pid` is not usable: it has to be visible ASCII of at most {PID_CHARACTERS_MAX} characters, and not `.` or `..`"
+            f"`{role}Pid` is not usable: it has to be at most {PID_CHARACTERS_MAX} visible ASCII characters, and neither `.` nor `..` alone"
         )
 
 
