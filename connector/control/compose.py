@@ -176,7 +176,8 @@ def _gives_more(process: Process, table: Read, agreement: Read, policies: Polici
     if process.detail.get("accept") != "permitted" or not understood:
         return False
     target, templates = process.dataset or "", process.detail.get("acceptance", ())
-    if policies.settle(table, agreement, party=own, target=target).kind != "refines" or policies.burdens(agreement, table, own):
+    within = policies.settle(table, agreement, party=own, target=target).kind == "refines"
+    if not within or policies.burdens(agreement, table, own=own, target=target):
         return False
     return not templates or policies.settle_any(agreement, templates, own=own, target=target).kind == "refines"
 

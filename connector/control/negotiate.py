@@ -227,8 +227,8 @@ class Negotiations:
     def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
         what we want and we said that this is enough; everything else is an operator's to decide, and so is a duty that we did
-        not ask for. What goes beyond our acceptance templates is never accepted: what has nothing in common with any of them ends
-        the negotiation, saying why."""
+        not ask for, and more to pay for. What goes beyond our acceptance templates is never accepted: what has nothing in common
+        with any of them ends the negotiation, saying why."""
         self._policies.admit(terms)
         wanted, accept = process.detail.get("asked"), process.detail.get("accept", "operator")
         purposes = tuple(process.detail.get("purposes", ()))
@@ -245,7 +245,7 @@ class Negotiations:
         same = wanted is not None and self._policies.same(wanted, terms)
         more: tuple[str, ...] = ()
         if wanted is not None and not same:
-            more = self._policies.burdens(terms, wanted, self._own)
+            more = self._policies.burdens(terms, wanted, own=self._own, target=terms["target"])
             changes = dict.fromkeys((*self._policies.differences(wanted, terms), *more))
             kept = replace(kept, detail=dict(kept.detail) | {"changes": list(changes)})
         if settled.kind != "refines":

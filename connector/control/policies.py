@@ -18,14 +18,14 @@ from typing import Any
 
 import orjson
 
-from connector.control.terms import Alike, Settlement, alike_of, burdens, naming, settle
+from connector.control.terms import MORE_TO_PAY, Alike, Settlement, alike_of, burdens, naming, settle
 from connector.control_billing import measured as billing
 from connector.control_billing.affording import Extents, nothing_known
 from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.control_billing.performed import done
 from connector.errors import InvalidRequest, PolicyError, Refused
 from connector.metering_bills.budgets import tallies
-from connector.metering_bills.plans import plan_of
+from connector.metering_bills.plans import plan_of, terms_of
 from connector.metering_bills.prices import Plan
 from connector.metering_bills.terms import name_of
 from connector.odrl import (
@@ -353,7 +353,7 @@ class Policies:
         found: list[Settlement] = []
         for template in templates:
             settled = self.settle(terms, template, party=own, target=target)
-            if settled.kind == "refines" and (more := self.burdens(terms, template, own)):
+            if settled.kind == "refines" and (more := self.burdens(terms, template, own=own, target=target)):
                 settled = Settlement("overlaps", more)
             if settled.kind == "refines":
                 return settled
@@ -362,10 +362,16 @@ class Policies:
             return Settlement("disjoint", tuple(dict.fromkeys(said for each in found for said in each.says)))
         return next(each for each in found if each.kind != "disjoint")
 
-    def burdens(self, terms: Document, accepted: Document, own: str) -> tuple[str, ...]:
-        """What `terms` oblige `own` to and `accepted` does not, in plain words."""
+    def burdens(self, terms: Document, accepted: Document, *, own: str, target: str) -> tuple[str, ...]:
+        """What `terms` oblige `own` to and `accepted` does not, in plain words. Where uses are paid for, whatever bounds them, as a
+        budget or an end, bounds what `own` comes to owe: terms that do not lie within those that are accepted oblige it to more."""
         one, other = self.parse(terms), self.parse(accepted)
-        return () if isinstance(one, PolicyError) or isinstance(other, PolicyError) else burdens(one, other, own)
+        if isinstance(one, PolicyError) or isinstance(other, PolicyError):
+            return ()
+        found = burdens(one, other, own)
+        if found or terms_of(one) == frozenset() or self.settle(terms, accepted, party=own, target=target).kind == "refines":
+            return found
+        return (MORE_TO_PAY,)
 
     def differences(self, a: Document, b: Document) -> tuple[str, ...]:
         """What two documents say differently, in plain words; findings where one is not understood."""

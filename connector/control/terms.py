@@ -26,6 +26,7 @@ from connector.remembered import Remembered
 from connector.values import Value, replace
 
 OTHER_PRICES = "the prices are not those that are acceptable without asking"
+MORE_TO_PAY = "they permit more than was asked for, and what is used is paid for"
 STEPS, MORE_STEPS = 7_000, 5_000  # of a comparison, and of the terms that are made of it: together some 25 ms of the loop
 NAMES = ("request", "offer")  # how a reason speaks of the two
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
@@ -173,7 +174,7 @@ def burdens(terms: Policy, accepted: Policy, own: str) -> tuple[str, ...]:
 
 
 def _owed(policy: Policy, own: str) -> Iterator[Rule]:
-    for duty in (*(duty for rule in policy.permissions for duty in rule.duties), *policy.obligations):
+    for duty in (*(duty for rule in (*policy.permissions, *policy.prohibitions) for duty in rule.duties), *policy.obligations):
         if not duty.assignees or any(scope.id == own for scope in duty.assignees):
             yield duty
 

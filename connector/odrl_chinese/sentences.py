@@ -86,6 +86,7 @@ _SENTENCES: Final = (
     ("what was found cannot be shown to be narrower than the {n}: {x}", "无法证明所得条款不宽于{0}：{1}"),
     ("the prices are not those that are acceptable without asking", "价格并非无需询问即可接受的价格"),
     ("they add {d}", "对方增加了 {0}"),
+    ("they permit more than was asked for, and what is used is paid for", "所许可的多于所请求的，而使用须付费"),
     ("agreement `{v}` from this offer is used up ({j}), and another has a quota of its own",
      "由此要约订立的协议 `{0}` 的限额（{1}）已用尽，而再订一份会另有限额"),
     ("offer `{v}` of dataset `{v}` is not on offer any more: it was withdrawn or replaced", "数据集 `{1}` 的要约 `{0}` 已撤回或被替换"),

@@ -15,6 +15,8 @@ from connector.errors import IllegalMessage
 from connector.ports import Act
 from connector.records import Agreement
 from connector.values import replace
+from tests.metering_bills.priced import count, leaf, money, price
+from tests.odrl_forms.shipped import options
 from tests.pair import OPEN, SCHEMAS, purpose_policy
 
 C, P = Role.CONSUMER, Role.PROVIDER
@@ -192,13 +194,14 @@ def test_somebody_looks_again_when_a_step_has_taken_its_time(at: Process, due: f
 
 CARE, STUDY = "urn:p:care", "urn:p:study"
 ASKED = purpose_policy(CARE)
+END = leaf("odrl:dateTime", "lt", {"@value": "2027-01-01T00:00:00Z", "@type": "xsd:dateTime"})
 
 
 def found(agreed: dict[str, Any], *, asked: dict[str, Any] = ASKED, **detail: Any) -> tuple[str, ...]:
     """What is wrong about an agreement over `agreed`, after a request for `asked`."""
     said = {"terms": asked | {"@id": "urn:o", "@type": "Offer", "target": "urn:d"}, "accept": "permitted"} | detail
     parties = {"target": "urn:d", "assigner": "did:web:peer.example", "assignee": US.participant, "timestamp": "2026-11-27T12:00:00Z"}
-    policies = Policies()
+    policies = Policies(options())
     read = policies.read(parties | agreed | {"@id": "urn:a", "@type": "Agreement"})
     began = datetime(2026, 11, 27, 9, tzinfo=UTC).timestamp()
     return faults(process(N, "REQUESTED", C, detail=said, created=began), read, policies, US.participant, began + 86_400)
@@ -235,6 +238,25 @@ def test_who_wanted_the_same_or_to_be_asked_gets_nothing_else(agreed: dict[str, 
 )
 def test_an_agreement_that_gives_less_or_asks_more_is_refused_with_the_difference(agreed: dict[str, Any]):
     assert found(agreed)[0] == "the terms differ from the last offer"
+
+
+BARRED = OPEN | {"prohibition": [{"action": "odrl:distribute"}]}
+
+
+def test_a_remedy_that_was_not_asked_for_is_one_thing_more_that_we_would_owe():
+    owing = {"prohibition": [{"action": "odrl:distribute", "odrl:remedy": [{"action": "odrl:delete"}]}]}
+    assert found(OPEN | owing, asked=BARRED)[0] == "the terms differ from the last offer"
+    assert found(OPEN, asked=BARRED) == ()
+
+
+@pytest.mark.parametrize("bound", [money("9", operator="lteq"), count("lteq", 9), END], ids=["a budget", "a quota", "an end"])
+def test_where_what_is_used_is_paid_for_an_agreement_keeps_the_bound_of_what_we_may_owe(bound: dict[str, Any]):
+    def at_a_price(*constraints: dict[str, Any]) -> dict[str, Any]:
+        return {"permission": [{"action": "use", "constraint": list(constraints), "duty": [price("1", "record")]}]}
+
+    asked = at_a_price(bound)
+    assert found(at_a_price(), asked=asked)[0] == "the terms differ from the last offer"
+    assert found(asked, asked=asked) == ()
 
 
 def test_an_agreement_that_gives_more_stays_within_the_acceptance_templates():

@@ -8,12 +8,14 @@ import pytest_asyncio
 
 from connector import telemetry
 from connector.app import Automatic
+from connector.control.terms import MORE_TO_PAY
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.records import Agreement
 from connector.values import replace
 from tests.control.stand import C, N, request, say
+from tests.metering_bills.priced import leaf, price
 from tests.pair import (
     OPEN,
     SCHEMAS,
@@ -308,6 +310,17 @@ async def test_an_offer_is_taken_if_it_is_what_we_asked_for_or_still_permits_it_
     else:
         assert (process.detail["waiting"], process.in_flight) == ("approval", None)
     assert process.detail["decision"]["result"] == ("permit" if CARE in offer else "deny")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_offer_that_takes_the_bound_from_what_we_may_owe_is_for_an_operator(at: Desk):
+    def at_a_price(*constraints: dict[str, Any]) -> dict[str, Any]:
+        return terms_for() | {"permission": [{"action": "use", "constraint": list(constraints), "duty": [price("1", "record")]}]}
+
+    end = leaf("odrl:dateTime", "lt", {"@value": "2099-01-01T00:00:00Z", "@type": "xsd:dateTime"})
+    process = await offered(at, "permitted", at_a_price(end), at_a_price())
+    assert (process.detail["waiting"], process.in_flight) == ("approval", None)
+    assert MORE_TO_PAY in process.detail["changes"]
 
 
 @pytest.mark.asyncio(loop_scope="module")

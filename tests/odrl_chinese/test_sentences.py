@@ -83,6 +83,7 @@ def test_nothing_that_is_said_of_policies_stays_english(chance: Random):
     ("said", "says"),
     [
         ("the prices are not those that are acceptable without asking", "价格并非无需询问即可接受的价格"),
+        ("they permit more than was asked for, and what is used is paid for", "所许可的多于所请求的，而使用须付费"),
         ("agreement `urn:a` from this offer is used up (`odrl:count` and `urn:qiao:byteCount`), and another has a quota of its own",
          "由此要约订立的协议 `urn:a` 的限额（`odrl:count`和`urn:qiao:byteCount`）已用尽，而再订一份会另有限额"),
         ("offer `urn:o` of dataset `urn:d` is not on offer any more: it was withdrawn or replaced",
