@@ -17,7 +17,7 @@ _CALLED: Final = "(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?
 _HEADER: Final = "|".join(rf"(?<=authorization{by}{scheme}\s)" for by in (":", r":\s", "=") for scheme in ("bearer", "basic", "dpop"))
 _IS: Final = r"""(?:=|['"]\s*:\s*['"])"""
 # A short name that has a number, such as `COVID-19`, or of a parameter: what a challenge has behind `Bearer` (RFC 6750, 3).
-_NAME: Final = r"""(?!(?=[A-Za-z0-9-]{3,19}\.?(?![\w.~+/=-]))(?:[A-Za-z]+|\d{1,5})(?:-(?:[A-Za-z]+|\d{1,5}))+)(?![a-z_]+=['"])"""
+_NAME: Final = r"""(?!(?=[A-Za-z0-9-]{3,19}\.?(?![\w.~+/=-]))(?:[A-Za-z]+|\d{1,5})(?:-(?:[A-Za-z]+|\d{1,5}))+(?![\w-]))(?![a-z_]+=['"])"""
 # What stands where a secret would, and says that there is none, or how it is with it.
 _ABSENT: Final = (
     "(?!(?i:none|null|true|false|empty|unset|missing|absent|unknown|required|optional|pending|expired|revoked|rotated|changed|valid|invalid"

@@ -25,6 +25,7 @@ CREDENTIALS = [
     'it answered {"password": "opensesame"}',
     "password=none-of-your-business, and token=NonePizza1",
     "Bearer COVID-19aB3dE, and the longer Bearer ab-12-cd-34-ef-56-gh",
+    "Bearer QXTF-1A6U-X27C",
     "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmVk",
 ]
 SENTENCES = [
@@ -61,7 +62,7 @@ def test_a_sentence_for_people_is_no_credential(text: str):
 
 @pytest.mark.parametrize("word", ["eyJ-", "eyJ-eyJ.", "bearer ", "bearer\t\t", "://a:", "authorization: basic ", "password' ", "token="])
 def test_a_text_that_repeats_a_beginning_is_looked_at_once(word: str):
-    """A forged file may have lines of 4 MiB."""
+    """A forged file may have lines of 16 MiB."""
     text, began = word * 20_000, process_time()
     tells_secret(text)
     assert process_time() - began < 1, "the square of its length would take minutes"
