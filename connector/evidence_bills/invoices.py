@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from hashlib import sha256
@@ -18,7 +18,7 @@ from connector.evidence.flows import DIGEST_BYTES, Flow, Flows
 from connector.evidence.members import Member
 from connector.evidence_bills import formed, priced
 from connector.metering.content import read_bytes, write_bytes
-from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, unsigned_time
+from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, counts_of, total, unsigned_time
 from connector.metering_bills.currencies import exactly
 from connector.metering_bills.invoice import ALONE, MILLISECOND, less
 from connector.metering_bills.plans import PRICES_MAX
@@ -60,8 +60,9 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
     _flows(case, found, at, said)
     if len(lines := _list(said.get("lines"))) > LINES_MAX:
         case.fault("invoice-line", at, "/document/lines")
+    came_to = _came_to(said)
     for number, line in enumerate(lines[:LINES_MAX]):
-        if not _follows(said, lines[: number + 1], line):
+        if not _follows(came_to, lines[: number + 1], line):
             case.fault("invoice-line", at, f"/document/lines/{number}")
     if not _adds_up(said):
         case.fault("invoice-total", at, "/document/total")
@@ -74,6 +75,7 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
         pointer, transfer = f"/document/flows/{number}", str(flow.get("transfer"))
         if transfer in billed:
             case.fault("invoice-flow", at, f"{pointer}/transfer")
+            continue  # the receipts of a transfer are looked at once, and not with each of thousands of flows
         billed.add(transfer)
         if (flow.get("receipt") is not None) != (flow.get("attested") == "both"):
             case.fault("invoice-attested", at, f"{pointer}/attested")
@@ -84,12 +86,12 @@ def _flows(case: Case, found: Flows, at: Member, said: dict[str, Any]) -> None:
         receipt = found.receipts.get(read_bytes(flow["receipt"], DIGEST_BYTES) or b"")
         if receipt is None or receipt.value.sequence != flow.get("sequence"):
             case.fault("invoice-receipt", at, f"{pointer}/receipt")
+        elif not _is_of(found, receipt, flow):
+            case.fault("invoice-flow", at, f"{pointer}/transfer")
         elif flow.get("counts_so_far") not in _attested(found, receipt):
             case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
         elif not _beyond(found, receipt, flow, _instant(said.get("from"), -inf)):
             case.fault("invoice-beyond", at, f"{pointer}/beyond")
-        elif not _is_of(found, receipt, flow):
-            case.fault("invoice-flow", at, f"{pointer}/transfer")
         elif not _within(flow):
             case.fault("invoice-more", at, f"{pointer}/counts")
         elif not _came(case, found, receipt, flow, said):
@@ -230,21 +232,28 @@ def _instant(text: object, otherwise: float) -> float:
         return otherwise
 
 
-def _follows(said: dict[str, Any], lines: Sequence[dict[str, Any]], line: dict[str, Any]) -> bool:
-    """Whether a line is, together with `lines` before it of the same price, for no more than the flows come to, by what both attest if it
-    says so, and its amount is what its quantity comes to at its price. What a price has come to so far is rounded, so a line differs by one
-    of the smallest unit at most."""
+def _came_to(said: dict[str, Any]) -> dict[bool, Counts]:
+    """What all flows of an invoice come to, and (True) what those do that both attest; neither where that is not said."""
+    try:
+        flows = [(flow.get("attested") == "both", counts_of(flow["counts"])) for flow in _list(said["flows"])]
+        return {False: total(each for _, each in flows), True: total(each for both, each in flows if both)}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _follows(came_to: Mapping[bool, Counts], lines: Sequence[dict[str, Any]], line: dict[str, Any]) -> bool:
+    """Whether a line is, together with `lines` before it of the same price, for no more than the flows have come to (`_came_to`), by what
+    both attest if it says so, and its amount is what its quantity comes to at its price. What a price has come to so far is rounded, so a
+    line differs by one of the smallest unit at most."""
     try:
         amount, price, quantity, per = _exact(line["amount"]), _exact(line["unit_price"]), line["quantity"], line["per"]
         least = Fraction(1, 10 ** len(line["amount"].partition(".")[2]))
         if not all(isinstance(each, int) and not isinstance(each, bool) for each in (quantity, per)) or per <= 0:
             return False
         if (name := line["counted"]) is not None:
-            flows, same = _list(said["flows"]), [each for each in lines if each["price"] == line["price"]]
-            if line["attested"] == "both":
-                flows, same = ([each for each in of if each.get("attested") == "both"] for of in (flows, same))
-            counts = sum((counts_of(each["counts"]) for each in flows), NOTHING)
-            if sum(each["quantity"] for each in same) > getattr(counts, str(name)):
+            both = line["attested"] == "both"
+            same = [each for each in lines if each["price"] == line["price"] and (not both or each.get("attested") == "both")]
+            if sum(each["quantity"] for each in same) > getattr(came_to[both], str(name)):
                 return False
         return bool(abs(amount * per - price * quantity) <= least * per)
     except (AttributeError, KeyError, TypeError, ValueError):

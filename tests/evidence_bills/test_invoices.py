@@ -5,6 +5,7 @@ from time import process_time
 import pytest
 
 from connector.evidence.verify import verify
+from connector.evidence_bills import invoices
 from connector.evidence_bills.invoices import BESIDE
 from connector.metering.content import digest_of
 from connector.metering.counts import Counts
@@ -247,3 +248,20 @@ def test_an_invoice_of_more_lines_than_there_can_be_prices_takes_no_longer_to_lo
     began = process_time()
     assert {"invoice-line", "invoice-total"} == draft.codes()
     assert process_time() - began < 0.6, "the square of their number takes seconds"
+
+
+@pytest.mark.parametrize("name", [TRANSFER, "urn:uuid:{}"])
+def test_each_flow_of_an_invoice_is_looked_at_once_and_the_receipts_of_each_transfer(name: str, monkeypatch: pytest.MonkeyPatch):
+    """A forged one may have thousands of flows by a receipt of a transfer that has thousands, and each of its lines add all of them up."""
+    looked = list[str]()
+    before, counts_of = invoices._before, invoices.counts_of
+    monkeypatch.setattr(invoices, "_before", lambda *given: looked.append("receipts") or before(*given))
+    monkeypatch.setattr(invoices, "counts_of", lambda given: looked.append("counts") or counts_of(given))
+    draft = SOUND.copy()
+    said = draft.one("invoice")["document"]
+    flow, line = said["flows"][0], said["lines"][0]
+    invoiced(flows=[flow, *(flow | {"transfer": name.format(number)} for number in range(50))], lines=[line] * 50)(draft)
+    looked.clear()
+    assert "invoice-flow" in draft.codes()
+    assert looked.count("receipts") <= 2
+    assert looked.count("counts") <= 200
