@@ -357,11 +357,11 @@ class Retention:
         before = self.keep.parts_before(self._dating.now())
         if self._parts is not None and (parts := await self._parts(*before)):  # their orders go after them
             telemetry.log.info("parts removed", parts=parts)
-        if self._indexes is not None and (indexes := await asyncio.to_thread(self._indexes, self._dating.now())):
-            telemetry.log.info("indexes removed", count=indexes)
         while any((counts := await self.sweep()).values()):
             telemetry.log.info("retention", **counts)
             await asyncio.sleep(PAUSE_SECONDS)
+        if self._indexes is not None and (indexes := await asyncio.to_thread(self._indexes, self._dating.now())):  # of a disk of their own
+            telemetry.log.info("indexes removed", count=indexes)
 
     async def _pause(self) -> None:
         await asyncio.sleep(EVERY_SECONDS)

@@ -19,7 +19,7 @@ from connector.dataplane.quotas import Decide
 from connector.dataplane_accounts.account import Account, same
 from connector.dataplane_accounts.opens import Opens
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, MeterRefused, PolicyError, Withdrawn
+from connector.errors import ConnectorError, MeterRefused, PolicyError, SinkFailed, Withdrawn
 from connector.lasting import since_boot
 from connector.merkle import checkpoints, notes
 from connector.metering import passed
@@ -225,8 +225,10 @@ class Accounts:
                 telemetry.log.error("accounts not written", reason=error.message)
 
     async def write_now(self, transfer: str | None = None) -> None:
-        """Store what was sent to those who sign nothing, or to one of them. An account of a transfer that is gone is said, and keeps nobody
-        from theirs. Raises StoreError: what is not stored then is still to be."""
+        """Store what was sent to those who sign nothing, or to one of them. An account of a transfer that is gone is said, and neither it
+        nor one whose index cannot be read keeps anybody from theirs. Raises SinkFailed for the latter, StoreError: what is not stored then
+        is still to be."""
+        unread: SinkFailed | None = None
         for pid in tuple(self._unwritten) if transfer is None else (transfer,):
             if (account := self._unwritten.pop(pid, None)) is None:
                 continue
@@ -234,9 +236,14 @@ class Accounts:
                 await self._write(account)
             except (Withdrawn, MeterRefused) as error:
                 telemetry.log.warning("account not written", transfer=account.permit.transfer, reason=error.message)
+            except SinkFailed as error:
+                self._unwritten.setdefault(pid, account)
+                unread = error
             except BaseException:
                 self._unwritten.setdefault(pid, account)
                 raise
+        if unread is not None:
+            raise unread
 
     async def _write(self, account: Account) -> None:
         await self.manifest(account)

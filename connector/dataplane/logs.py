@@ -142,7 +142,7 @@ class Logs:
     async def replaced(self, root: bytes) -> Log | None:
         """The content log with this root, of data that were withdrawn or published anew within REPLACED_SECONDS and whose records are
         counted; None if there is none. Raises SinkFailed."""
-        log = next((log for log in tuple(self._open.values()) if log.root == root), None)
+        log = next((log for log in tuple(self._open.values()) if log.root == root and not log.lost), None)
         if log is None and (log := await asyncio.to_thread(self._replaced, root)) is not None:
             self._remember(f"{snapshot_of(root)}{REPLACED}", log)  # whoever signs does so again, and all of it was read and hashed
         return log
@@ -188,7 +188,8 @@ class Logs:
             telemetry.log.error("content log failed", index=name, reason=str(error))
 
     def _remember(self, name: str, log: Log) -> None:
-        self._open.pop(name, None)
+        if (before := self._open.pop(name, None)) is not None and before.lost:
+            before.follow(log)
         self._open[name] = log
         if len(self._open) > OPEN_MAX:
             self._open.pop(next(iter(self._open)), None)  # a thread that sweeps may have been quicker

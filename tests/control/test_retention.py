@@ -1,4 +1,5 @@
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,17 @@ async def test_each_turn_removes_indexes_that_were_replaced_long_before():
     for _ in range(2):
         await retention._turn()
     assert asked == [clock.now()] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_disk_of_indexes_that_does_not_answer_keeps_no_message_any_longer(store: Store):
+    def fails(_now: float) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    await ended_at(store, SetClock().now() - 1e9)
+    with pytest.raises(OSError, match="Input/output"):
+        await Retention(Journal(store, SetClock()), KEEP, indexes=fails)._turn()
+    assert not await left(store) & {"key", "message"}
 
 
 @pytest.mark.parametrize(("kind", "state"), [(N, "REQUESTED"), (N, "VERIFIED"), (T, "STARTED"), (T, "SUSPENDED")])

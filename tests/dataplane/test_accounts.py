@@ -19,7 +19,7 @@ from connector.dataplane import accounts
 from connector.dataplane.coverage import RANGES_MAX
 from connector.dataplane_accounts import account as accounting
 from connector.dsp.messages import Kind
-from connector.errors import StoreError
+from connector.errors import SinkFailed, StoreError
 from connector.metering.content import CHUNK_BYTES, Layout
 from connector.ports import COUNTERSIGNED
 from connector.records import Changes, Evidence
@@ -468,6 +468,30 @@ async def test_what_may_leave_is_stored_with_the_receipts_alone_where_one_connec
             await consumer.sign((1, last))
         await reader.all()
     assert commits <= 6 + 1, "six receipts, and the first look"
+
+
+@pytest.mark.asyncio
+async def test_an_account_whose_index_cannot_be_read_keeps_nobody_from_theirs(consumer: Consumer, monkeypatch: pytest.MonkeyPatch):
+    metering = consumer.rig.metering
+    assert metering is not None
+    await consumer.get(Range="bytes=0-99")
+    unread = accounting.Account(replace(known(consumer.rig).permit, transfer=f"{TRANSFER}2"), known(consumer.rig).log, None)
+    metering.accounts._unwritten = {f"{TRANSFER}2": unread, TRANSFER: known(consumer.rig)}
+    write = metering.accounts._write
+
+    async def writes(account: accounting.Account) -> None:
+        if account is unread:
+            raise SinkFailed("the index of a content log cannot be read")
+        await write(account)
+
+    monkeypatch.setattr(metering.accounts, "_write", writes)
+    with pytest.raises(SinkFailed):
+        await metering.accounts.write_now()
+    stored = await consumer.rig.store.metered(TRANSFER)
+    assert stored is not None
+    assert stored.counts.bytes == 100
+    monkeypatch.undo()
+    assert list(metering.accounts._unwritten) == [f"{TRANSFER}2"], "what is not stored is still to be"
 
 
 @pytest.mark.asyncio

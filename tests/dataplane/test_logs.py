@@ -285,6 +285,25 @@ async def test_an_index_with_records_outlives_its_data_by_a_day_from_when_that_i
 
 
 @pytest.mark.asyncio
+async def test_an_index_of_replaced_data_that_was_cut_short_is_opened_anew_and_whoever_had_it_goes_on(folder: Path, data: Path):
+    write(data, LINES)
+    _, log = await of_lines(Logs(folder), data)
+    logs = Logs(folder)
+    logs.sweep([])
+    found = await logs.replaced(log.root)
+    assert found is not None
+    place, content = index(folder), index(folder).read_bytes()
+    os.truncate(place, 0)
+    with pytest.raises(SinkFailed, match="cut short"):
+        found.records(1, log.leaves)
+    place.unlink()
+    place.write_bytes(content)
+    again = await logs.replaced(log.root)
+    assert again is not None
+    assert [each.records(1, log.leaves) for each in (again, found)] == [5_000] * 2
+
+
+@pytest.mark.asyncio
 async def test_an_index_of_data_that_were_replaced_within_the_hour_is_found_though_it_has_no_other_name_yet(folder: Path, data: Path):
     write(data, LINES)
     logs = Logs(folder)
