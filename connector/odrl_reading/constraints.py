@@ -44,6 +44,7 @@ _PHASES: Final = {
 }
 _OFFSET: Final = re.compile(r"contractAgreement\+([0-9]{1,9})(s|m|h|d)")
 _OFFSET_FORMS: Final = {"s": "PT{}S", "m": "PT{}M", "h": "PT{}H", "d": "P{}D"}
+_WRITTEN_OUT: Final = re.compile(r"""\s*(?:\[\s*["\[{]|\{\s*["@])""")  # how the JSON of values begins, and what Java says of them
 _MINUTES: Final = re.compile(r"P(?:60|90|120)M")  # that is sixty months; the vocabulary's own notes mean minutes by it
 
 
@@ -289,7 +290,7 @@ def _compiled(
         if values.misleads(text):
             message = "it has control characters, or some that turn the order in which it is read"
             reading.note(Code.TYPE_MISMATCH, at, message, "write it as people read it", found=shown(text))
-        if text.startswith(("[{", "{")):  # as a value it would be one that nobody has: `isNoneOf` would hold for everybody
+        if _WRITTEN_OUT.match(text):  # as a value it would be one that nobody has: `isNoneOf` would hold for everybody
             message = "it is the text of values, as some connectors write a list, and no value"
             reading.note(Code.TYPE_MISMATCH, at, message, "write the values as an array", found=shown(text))
     if operand.usage and any(values.spells_an_iri(entry) for entry in entries):

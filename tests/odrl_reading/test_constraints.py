@@ -96,10 +96,18 @@ def test_a_value_of_another_sort_is_refused(left: str, right: object) -> None:
 
 @pytest.mark.parametrize("operator", ["eq", "neq", "isAnyOf", "isNoneOf"])
 @pytest.mark.parametrize(
-    "text", ['[{"@value":"marketing"}]', '{"@id":"urn:marketing"}', "[{@value={chars=a, string=a, valueType=STRING}}]"]
-)
+    "text",
+    [
+        '[{"@value":"marketing"}]', '{"@id":"urn:marketing"}', "[{@value={chars=a, string=a, valueType=STRING}}]",
+        ' [ {"@value": "marketing"} ]', ' { "@id": "urn:marketing"}', '["marketing"]',
+    ],
+)  # fmt: skip
 def test_the_text_of_values_is_no_value_for_nobody_has_it_and_is_none_of_it(operator: str, text: str):
     assert refused(purpose(operator, text)) == [("TYPE_MISMATCH", "/c/0/rightOperand")]
+
+
+def test_a_value_in_braces_is_one():
+    assert refused(purpose("isNoneOf", "{a}")) == []
 
 
 @pytest.mark.parametrize(
