@@ -15,6 +15,14 @@ _SCOPE: Final = frozenset({"@id", "@type", "source", "refinement"})
 _ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
 
 
+def name_once(id: str, refinement: object, path: str, reading: Reading) -> None:
+    """A finding for what is narrowed by `refinement` here, and was narrowed otherwise, or not at all, where its id stood before: to a
+    reader of RDF the id names one thing, and all of it narrows that wherever it stands."""
+    if reading.described.setdefault(f"{id} narrowed", refinement) != refinement:  # no IRI has a space in it
+        message = f"`{shown(id)}` is narrowed in one place and otherwise in another, and readers of RDF take both for one"
+        reading.note(Code.MALFORMED, path, message, "give what is narrowed an id of its own, or write `rdf:value` or `odrl:source`")
+
+
 def actions(raw: object, path: str, reading: Reading) -> tuple[Action, ...]:
     """The actions that stand at `path`: words, or objects with refinements. What cannot be meant is a finding."""
     entries = several(raw, path)
@@ -27,12 +35,17 @@ def actions(raw: object, path: str, reading: Reading) -> tuple[Action, ...]:
 def _action(raw: object, path: str, reading: Reading) -> Action | None:
     written, at = raw, path
     refinements: tuple[Node, ...] = ()
+    refinement: object = None
+    id: str | None = None
     if isinstance(raw, dict) and raw.keys() != {"@id"}:
         known, opaque = fields(raw, _ACTION, path, reading)
         type_of(known, "action", path, reading)
         written = known.get("value", known.get("@id"))
         at = place(known, path, "value" if "value" in known else "@id")
-        refinements = nodes(known.get("refinement"), place(known, path, "refinement"), reading)
+        refinement = known.get("refinement")
+        if "value" in known:
+            id = iri(known.get("@id"), place(known, path, "@id"), reading) or ""
+        refinements = nodes(refinement, place(known, path, "refinement"), reading)
         if opaque:
             return Action("", NONE, refinements)
     word = written["@id"] if isinstance(written, dict) and written.keys() == {"@id"} else written
@@ -50,6 +63,8 @@ def _action(raw: object, path: str, reading: Reading) -> Action | None:
         message = f"`{shown(word)}` is deprecated for `{compact(name)}`"
         patch = ({"op": "replace", "path": at, "value": {"@id": compact(name)} if isinstance(written, dict) else compact(name)},)
         reading.note(Code.DEPRECATED, at, message, f"write `{compact(name)}`", "warning", patch=patch)
+    if id != "":
+        name_once(id or name, refinement, path, reading)
     return Action(name, registry.within[name], refinements)
 
 
@@ -85,6 +100,8 @@ def scopes(raw: object, what: Literal["asset", "party"], path: str, reading: Rea
 def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> Scope | None:
     if not isinstance(raw, dict) or raw.keys() == {"@id"}:
         name = iri(raw, path, reading, required=True)
+        if name is not None:
+            name_once(name, None, path, reading)
         return None if name is None else Scope(name)
     known, opaque = fields(raw, _SCOPE, path, reading)
     if opaque:
@@ -93,4 +110,6 @@ def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Rea
     refinements = nodes(known.get("refinement"), place(known, path, "refinement"), reading)
     collection = (kind is not None and kind.endswith("Collection")) or "source" in known
     name = iri(known.get("@id", known.get("source")), path, reading, required=True)
+    if name is not None and "@id" in known:
+        name_once(name, known.get("refinement"), path, reading)
     return None if name is None else Scope(name, refinements, collection)

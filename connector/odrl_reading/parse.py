@@ -19,7 +19,7 @@ from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL, W3C_CONTE
 from connector.odrl.words import shown
 from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import nodes
-from connector.odrl_reading.naming import actions, scopes
+from connector.odrl_reading.naming import actions, name_once, scopes
 from connector.odrl_reading.payments import payments
 from connector.odrl_reading.reading import (
     DUTY_LEAVES,
@@ -111,6 +111,8 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
     target = None if "target" in pushed else _single(known, "target", reading, required=agreement)
     assigners = _ids(known.get("assigner"), place(known, "", "assigner"), reading, required=agreement)
     assignees = NONE if "assignee" in pushed else _ids(known.get("assignee"), place(known, "", "assignee"), reading, required=agreement)
+    for name in (*assignees, *(() if target is None else (target,))):
+        name_once(name, None, "", reading)
     if len(assigners) > 1:
         reading.note(Code.MALFORMED, place(known, "", "assigner"), "there are several assigners", "name one")
     if "isReplacedBy" in known:

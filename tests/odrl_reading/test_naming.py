@@ -183,3 +183,35 @@ def test_what_is_written_instead_of_a_deprecated_action_is_known() -> None:
     words = {word for fix in WITHOUT_SUCCESSOR.values() for word in fix.split("`")[1::2]}
     assert words <= {*registry.actions, *registry.operands}
     assert WITHOUT_SUCCESSOR.keys().isdisjoint(registry.actions)
+
+
+RESEARCH = {"refinement": [purpose("eq", "research")]}
+ACT = {"@id": "urn:act", RDF_VALUE: {"@id": "odrl:read"}}
+GROUP = {"@id": "urn:g", "@type": "PartyCollection"}
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "otherwise", "more", "path"),
+    [
+        ({"action": ACT | RESEARCH}, {"action": ACT}, {}, "/permission/1/action"),
+        ({"action": {"@id": "odrl:use"} | RESEARCH}, {"action": "use"}, {}, "/permission/1/action"),
+        ({"action": "use", "assignee": GROUP | RESEARCH}, {"action": "use", "assignee": GROUP}, {}, "/permission/1/assignee"),
+        ({"action": "use", "assignee": GROUP | RESEARCH}, {"action": "use", "assignee": "urn:g"}, {}, "/permission/1/assignee"),
+        ({"action": "use", "assignee": GROUP | RESEARCH}, {"action": "use"}, {"assignee": "urn:g"}, "/permission/0/assignee"),
+    ],
+)
+def test_what_an_id_narrows_in_one_place_it_narrows_in_each_as_for_readers_of_rdf(
+    narrowed: dict[str, Any], otherwise: dict[str, Any], more: dict[str, Any], path: str
+):
+    """As a graph the second rule permits research; read one after the other, it would permit anything, or anybody."""
+    document = offer(narrowed, otherwise, **more) | {"@context": "http://www.w3.org/ns/odrl.jsonld"}
+    with pytest.raises(PolicyError, match=f"{path}: .* readers of RDF take both for one"):
+        load(document)
+    assert not load(offer(narrowed, narrowed) | {"@context": document["@context"]}).refused
+
+
+def test_what_has_no_id_is_narrowed_by_itself():
+    act = {RDF_VALUE: {"@id": "odrl:read"}}
+    one, other = {"@type": "PartyCollection", "source": "urn:g"} | RESEARCH, {"@type": "PartyCollection", "source": "urn:g"}
+    document = offer({"action": act | RESEARCH, "assignee": one}, {"action": act, "assignee": other})
+    assert not load(document | {"@context": "http://www.w3.org/ns/odrl.jsonld"}).refused
