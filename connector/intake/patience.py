@@ -22,7 +22,8 @@ REFUSED_SECONDS = 30.0  # a refusal that says no reason of ours, or one of clock
 SAID_SHARE = 0.1  # of it is for one that does: messages about the same transfer may be on their way
 # What a clock says that was set wrong, here or there. It is right again, if only once an operator has seen it: to wait loses nothing.
 CLOCKS = frozenset({
-    "signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead", "manifest-ahead", CLOCKS_APART,
+    "signature-old", "signature-future", "signature-expired", "receipt-ahead", "time-ahead", "ack-ahead", "manifest-ahead",
+    CLOCKS_APART,
 })  # fmt: skip
 CLOCK_SECONDS = 86_400.0  # for it: what was signed by one that was ahead is taken once the other has come so far
 # Why a receipt comes too late: the transfer is over, which its consumer may not have heard yet. Another one signs for the rest.

@@ -105,7 +105,8 @@ def judge(
 
     `proven` reads what the consumer of this transfer has signed. `known` are stored receipts of this transfer: without them a receipt
     with an earlier number is stale; with them it is told whether it is one that was accepted (duplicate) or another (conflict). Where it is
-    `watched`, `now` is when it came by our own clock, and it signs for no more time than has passed since its manifest.
+    `watched`, `now` is when it came by our own clock, and it signs for no more time than has passed since its manifest, nor for more
+    records than bytes. In evidence what was accepted once stays accepted.
     """
     manifest = manifest_of(account.manifest)
     try:
@@ -119,8 +120,8 @@ def judge(
     try:
         _next(receipt, account, manifest, now)
         measured(receipt, account, log, finite=manifest.log.root is not None)
-        if watched and receipt.counts.microseconds > (dated(manifest, now) - manifest.issued + SET_BACK_SECONDS) * MICROSECONDS:
-            raise refused("time-ahead")
+        if watched:
+            _possible(receipt.counts, dated(manifest, now) - manifest.issued)
     except MeterRefused as error:
         return refusal(account, error, receipt)
     after = changed(
@@ -206,8 +207,6 @@ def measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: boo
         right = getattr(measured, name)
         if right is not None and getattr(counts, name) != right:
             raise refused(f"{name}-differ", known=right)
-    if counts.records > counts.bytes:  # each has one byte at least, whoever counts them
-        raise refused("records-differ", known=counts.bytes)
     if counts.calls != (right := max(account.counts.calls, call(counts.bytes))):  # what was told before never shrinks
         raise refused("calls-differ", known=right)
     if not account.counts.within(counts):
@@ -216,6 +215,14 @@ def measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: boo
         raise refused("complete-early")
     if receipt.rejected is not None:
         _rejected(receipt.rejected, receipt.ranges, size, log)
+
+
+def _possible(counts: Counts, seconds: int) -> None:
+    """Whether so much can have been counted in this time since the manifest, where nobody here has counted it. Raises MeterRefused."""
+    if counts.records > counts.bytes:  # each has one byte at least: its line feed
+        raise refused("records-differ", known=counts.bytes)
+    if counts.microseconds > (seconds + SET_BACK_SECONDS) * MICROSECONDS:
+        raise refused("time-ahead")
 
 
 def _rejected(rejected: Rejected, ranges: Ranges, size: int, log: credit.Log) -> None:

@@ -289,16 +289,16 @@ async def test_a_stray_answer_to_a_receipt_ends_nothing(tmp_path: Path, status: 
         of_both(provider, await consumer.account())
 
 
-@pytest.mark.parametrize("side", ["here", "there"])
-async def test_a_clock_that_is_wrong_for_a_moment_ends_nothing(tmp_path: Path, side: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("refusal", ["", "receipt-ahead", "time-ahead"])
+async def test_a_clock_that_is_wrong_for_a_moment_ends_nothing(tmp_path: Path, refusal: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patience, "REFUSED_SECONDS", 30.0)
     left = [True]
 
     def wrong(provider: SignedProvider) -> web.Response | None:
         if not left or not left.pop():
             return None
-        if side == "there":
-            return web.Response(status=422, body=orjson.dumps({"type": "urn:qiao:problem:receipt-ahead"}))
+        if refusal:
+            return web.Response(status=422, body=orjson.dumps({"type": f"urn:qiao:problem:{refusal}"}))
         ack = kept(Ack, provider.account.ack)
         return web.Response(text=jws.sign(replace(ack, issued=ack.issued + 1000).claims(), key_of(PROVIDER), Ack.TYP))
 
