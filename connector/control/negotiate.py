@@ -272,7 +272,10 @@ class Negotiations:
             used=self._policies.unused(read),
         )
         agreement = agreement_of(document, process, now, verdict.ends)
-        kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
+        detail = dict(process.detail) | {"decision": verdict.document}
+        if not self._policies.same(process.detail["terms"], read):  # then whoever looks is told what was agreed otherwise than asked for
+            detail["changes"] = list(self._policies.differences(process.detail["terms"], read))
+        kept = replace(process, agreement=agreement.id, detail=detail)
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 
     async def _verified(self, process: Process) -> Reaction:

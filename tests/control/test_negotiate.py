@@ -366,6 +366,8 @@ async def test_an_agreement_that_gives_more_is_verified_where_whatever_permits_w
     stored = await at.us.connector.store.agreement(document["@id"])
     assert stored is not None
     assert (verified.agreement, stored.document) == (stored.id, document)
+    (change,) = verified.detail["changes"]
+    assert MARKETING in change
 
 
 WRONG = {
