@@ -13,7 +13,7 @@ from connector.evidence_bills import invoices, priced, timed
 from connector.metering.closing import instant_of
 from connector.metering.codes import CODES
 from connector.metering.counts import NOTHING
-from connector.metering.statements import Statement, compare
+from connector.metering.statements import Statement, agreed_in, compare
 
 CHOSEN: Final = (
     "what each side has chosen in what it has signed: snapshots and origins of content logs, ids of receipts, statements and closings, and"
@@ -98,14 +98,14 @@ def _contradicted(case: Case, signed: Flows) -> Iterator[str]:
     """Of which periods the two sides have signed statements that contradict each other: who leaves out what the other has may be behind."""
     periods: dict[tuple[int, int], dict[str, dict[object, Statement]]] = {}
     for said in (each.value for each in signed.statements):  # who asks again and again is told the same each time
-        periods.setdefault((said.begins, said.ends), {}).setdefault(said.issuer, {})[said.flows] = said
+        periods.setdefault((said.begins, said.ends), {}).setdefault(said.issuer, {})[agreed_in(said)] = said
     for (begins, ends), sides in sorted(periods.items()):
-        own, theirs = (sides.get(who, {}).values() for who in (case.exporter, case.counterparty))
-        codes = [_apart(their, each) for their in theirs for each in own]
-        if codes and all(codes):
+        own, theirs = (sides.get(who, {}) for who in (case.exporter, case.counterparty))
+        if own and theirs and not own.keys() & theirs.keys():
+            code = _apart([*theirs.values()][-1], [*own.values()][-1])
             yield (
                 f"that both sides say the same of {rfc3339(begins)} to {rfc3339(ends)}: what {case.counterparty} has signed of it"
-                f" contradicts what {case.exporter} has (`{codes[-1]}`: {CODES[codes[-1]]})"
+                f" contradicts what {case.exporter} has (`{code}`: {CODES[code]})"
             )
 
 

@@ -151,6 +151,11 @@ def compare(theirs: Statement, own: Statement) -> None:
         raise refused("statement-differs")
 
 
+def agreed_in(said: Statement) -> object:
+    """What is compared of a statement: those of two sides for one period contradict each other (`compare`) if and only if it differs."""
+    return frozenset((said.issuer, said.audience)), said.agreement, frozenset(flow for flow in said.flows if flow.attested == "both")
+
+
 def compare_time(receipt: Receipt, ack: Ack) -> None:
     """Whether the time of a flow is signed for by both: two who sign the same say nothing of the provider's own, which stands in the ack
     of the receipt and is billed as its word alone where it is more than two clocks explain.

@@ -3,7 +3,7 @@
 import json
 from time import process_time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,9 +11,10 @@ from connector.evidence.verify import verify
 from connector.evidence_told import unproven
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
+from connector.metering.statements import Flow, Statement
 from connector.values import replace
 from tests.evidence.forgeries import other
-from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, TRANSFER, Story
+from tests.evidence.rig import AGREEMENT, CONSUMER, COUNTS, NOW, PROVIDER, SOUND, TRANSFER, Story
 
 
 def test_what_a_file_does_not_prove_is_said():
@@ -71,12 +72,19 @@ def test_what_a_side_has_left_out_of_a_statement_that_the_other_has_in_its_own_i
     assert all(f"`{code}`" in each for each in told)
 
 
-def test_a_peer_that_asks_for_the_same_period_again_and_again_has_the_verifier_compare_once(monkeypatch: pytest.MonkeyPatch):
-    compared = []
-    monkeypatch.setattr(unproven, "compare", lambda *both: compared.append(both))
-    again = [lambda value, number=number: replace(value, id=f"p{number}") for number in range(5)]
-    asked = [lambda value, number=number: by_consumer(value, issued=NOW + 26 + number) for number in range(5)]
-    assert verify(Story(statements=(*again, *asked)).draft().data).sound
+def test_however_often_a_period_was_stated_while_more_of_it_came_its_statements_are_compared_once(monkeypatch: pytest.MonkeyPatch):
+    """A peer asks for one as often as it likes, and each of ours may say more than the one before."""
+    compared, real = list[object](), unproven.compare
+    monkeypatch.setattr(unproven, "compare", lambda *both: compared.append(both) or real(*both))
+    case: Any = SimpleNamespace(exporter=PROVIDER, counterparty=CONSUMER)
+
+    def told(number: int, by: str, to: str) -> Any:
+        flow = Flow(TRANSFER, b"m" * 32, number, b"%032d" % number, "both", COUNTS)
+        return SimpleNamespace(value=Statement(by, to, f"s{number}", NOW, AGREEMENT, NOW - 9, NOW, (flow,), None, None))
+
+    ours, theirs = ([told(at, *of) for at in range(1, 30)] for of in ((PROVIDER, CONSUMER), (CONSUMER, PROVIDER)))
+    for said, texts in (([*ours, *theirs], 0), ([*ours[:14], *theirs[14:]], 1)):
+        assert len(list(unproven._contradicted(case, cast(Any, SimpleNamespace(statements=said))))) == texts
     assert len(compared) == 1
 
 

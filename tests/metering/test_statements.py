@@ -5,7 +5,7 @@ import pytest
 from connector.errors import MeterRefused
 from connector.metering.counts import Counts
 from connector.metering.objects import opened
-from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, compare_time, contradicted, flow_of
+from connector.metering.statements import FLOWS_MAX, Flow, Statement, agreed_in, compare, compare_time, contradicted, flow_of
 from connector.values import replace
 from tests.metering.rig import ACK, CONSUMER, NOW, PROVIDER, RECEIPT, both, proven, signed
 
@@ -131,3 +131,18 @@ def test_two_clocks_may_be_a_second_or_a_fiftieth_apart_before_a_statement_says_
     with pytest.raises(MeterRefused) as refused:
         compare_time(receipt, ack)
     assert refused.value.code == "statement-time"
+
+
+def test_two_statements_of_a_period_contradict_each_other_if_and_only_if_what_is_compared_of_them_differs():
+    more, later = replace(BOTH, counts=Counts(101, 10, 1, 2, 3)), replace(BOTH, transfer=ALONE.transfer)
+    said = [replace(STATEMENT, flows=flows) for flows in ((), (BOTH,), (ALONE, BOTH), (ALONE,), (more,), (later, BOTH), (later,))]
+    said += [replace(STATEMENT, agreement="urn:uuid:other"), replace(STATEMENT, audience="did:web:other.example")]
+    for own in said:
+        for other in said:
+            theirs = replace(other, issuer=CONSUMER, audience=PROVIDER if other.audience == CONSUMER else other.audience)
+            apart = False
+            try:
+                compare(theirs, own)
+            except MeterRefused:
+                apart = True
+            assert (agreed_in(theirs) != agreed_in(own)) is apart
