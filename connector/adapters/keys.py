@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import floor
@@ -97,7 +97,7 @@ def retire(directory: Path, fragment: str, not_after: float) -> None:
     path = directory / f"{fragment}{SUFFIX}"
     if not FRAGMENT.fullmatch(fragment) or not path.is_file():
         raise SettingsError(f"there is no key `{fragment}` in `{directory}`; name one of its files without `{SUFFIX}`")
-    replace_secret(path, _bytes({**_read(path), "notAfter": _text(not_after)}))
+    replace_file(path, _bytes({**_read(path), "notAfter": _text(not_after)}))
 
 
 def forget(directory: Path, did: str, now: float) -> list[str]:
@@ -108,9 +108,26 @@ def forget(directory: Path, did: str, now: float) -> list[str]:
         if key.kid in held.secret() and key.not_after is not None and key.not_after <= now and _another(held, key.kid, now):
             path = directory / f"{key.kid.partition('#')[2]}{SUFFIX}"
             times = {name: value for name, value in _read(path).items() if name != "seed"}
-            replace_secret(path, _bytes({"x": to_jwk(key.public)["x"], **times}))
+            replace_file(path, _bytes({"x": to_jwk(key.public)["x"], **times}))
             forgotten.append(path.stem)
     return forgotten
+
+
+def keep_lost(directory: Path, described: Iterable[PublicKey], now: float) -> list[str]:
+    """Keep the public half of the keys in our self-description of which there is no file any more, and return their fragments: what they
+    have signed can be verified still. They end at `now` (POSIX seconds), where they have not before. Raises SettingsError."""
+    kept = []
+    for key in described:
+        fragment = key.kid.partition("#")[2]
+        path = directory / f"{fragment}{SUFFIX}"
+        begins = now if key.not_before is None else key.not_before
+        if begins > now or not FRAGMENT.fullmatch(fragment) or path.exists():  # one that was yet to come has signed nothing
+            continue
+        ends = now if key.not_after is None else min(key.not_after, now)
+        times = {"created": begins, "notAfter": ends} | ({} if key.not_before is None else {"notBefore": begins})
+        replace_file(path, _bytes({"x": to_jwk(key.public)["x"], **{name: _text(at) for name, at in times.items()}}))
+        kept.append(fragment)
+    return kept
 
 
 @contextmanager
@@ -229,11 +246,11 @@ def _text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
-def replace_secret(path: Path, content: bytes) -> None:
-    """Put what takes the place of a key, or of another secret, whole and durable, never readable by others in between. Raises
-    SettingsError: then the file is as it was, or it says that a loss of power could undo it."""
+def replace_file(path: Path, content: bytes, mode: int = MODE) -> None:
+    """Put what takes the place of a key, of another secret, or of our self-description, whole and durable, never open to others than by
+    its `mode` in between. Raises SettingsError: then the file is as it was, or it says that a loss of power could undo it."""
     try:
-        _write(path, content)
+        _write(path, content, mode)
     except OSError as error:
         raise SettingsError(f"`{path}` cannot be written: {error.strerror}; it is as it was, its folder must be ours to write") from None
 
@@ -242,12 +259,12 @@ def _bytes(document: Mapping[str, Any]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Put the file in place whole and durable, never readable by others in between."""
+def _write(path: Path, content: bytes, mode: int = MODE) -> None:
+    """Put the file in place whole and durable, with its mode from its first byte on."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # ahead of all else: where it cannot be opened nothing has changed
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)

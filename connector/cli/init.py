@@ -131,7 +131,7 @@ def token(*, save_token: Annotated[bool, Parameter(negative=())] = False, common
     made, digest = _fresh_token()
     files = {hashed: digest, **({saved: made} if save_token or saved.exists() else {})}
     for path, content in files.items():
-        keys.replace_secret(path, f"{content}\n".encode())
+        keys.replace_file(path, f"{content}\n".encode())
     if common.json:
         show.document({"token": made, "files": [str(path) for path in files]})
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from connector.cli import show
-from connector.cli.init import description
+from connector.cli.init import PUBLIC_MODE, description
 from connector.cli.session import Common, read_settings
 from connector.errors import InvalidRequest, SettingsError
 
@@ -32,8 +32,8 @@ def keys(
     """List the keys that we sign with, make a new one, or end an old one.
 
     To change over: `connector keys new`, give our new self-description to the peers before the new key signs, then `connector keys retire
-    OLD`. Both write the files of keys and our self-description, and keep only the public half of keys that have ended; `connector reload`
-    lets a connector that runs read them.
+    OLD`. Both write the files of keys and our self-description, and keep only the public half of keys that have ended, as `connector keys
+    new` does of keys that were lost; `connector reload` lets a connector that runs read them.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def keys(
         instant or day (UTC), or `now`. Of a new key when it begins to sign: default in a day, time for peers to take our self-description,
         and now where there is no key any more; of an old one when it ends: default now
     """
-    from connector.adapters.keys import SUFFIX, Keys, changing, forget, generate
+    from connector.adapters.keys import SUFFIX, Keys, changing, forget, generate, keep_lost
 
     common = common or Common()
     settings = read_settings(common, look_at_files=False)
@@ -60,12 +60,14 @@ def keys(
     if action == "retire" and key is None:
         raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
     said = _instant(at, now + DAY_SECONDS if action == "new" else now, now)
+    kept: list[str] | None = None
     with changing(folder, make=key is None):
         lost = key is None and not any(path.suffix == SUFFIX for path in folder.iterdir())
         held = None if lost else Keys(folder, own)  # nothing is changed where something cannot be read
         if key is None or held is None:
             if at is None and (held is None or not _signs(held, now)):
                 said = now  # nothing else would sign until then
+            kept = keep_lost(folder, _in_description(settings), now)
             key, at_once = generate(folder, now, said), said <= now
             told, until = {"signs from": said}, "at once" if at_once else f"before {show.instant(said)}"
         else:
@@ -73,7 +75,7 @@ def keys(
             told, until = {"ends": said}, "when it has ended" if said > now else "at once"
         forgotten = forget(folder, own, time.time())  # by now it has ended, if it ends now
         path = _described(settings)
-    _told(key, told, path, forgotten, until, common)
+    _told(key, told, path, kept, forgotten, until, common)
     if action == "retire" and (said >= now or at is not None) and said < now + settings.edr.token_seconds and not common.json:
         show.note(
             f"tokens of transfers that it signed end with it; each is renewed within {settings.edr.token_seconds:g} seconds, and "
@@ -164,32 +166,49 @@ def _instant(said: str | None, default: float, now: float) -> float:
 
 def _described(settings: Settings) -> Path:
     """Write our self-description with the keys that there are. What somebody has added to it stays."""
-    path = settings.registry.directory / f"{settings.participant.name}.jsonld"
+    from connector.adapters.keys import replace_file
+
+    path = _description_of(settings)
+    text = json.dumps(_before(path) | json.loads(description(settings)), indent=2, ensure_ascii=False) + "\n"
     try:
-        fresh, replaced = json.loads(description(settings)), path.with_suffix(".new")
-        replaced.write_text(json.dumps(_before(path) | fresh, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        replaced.replace(path)
-    except OSError as error:
-        raise SettingsError(f"`{path}` cannot be written: {error.strerror}; the key is done, our self-description is of before") from None
+        replace_file(path, text.encode(), PUBLIC_MODE)
+    except SettingsError as error:
+        raise SettingsError(f"{error.message}; the key is done, our self-description is of before") from None
     return path
 
 
-def _told(key: str, at: dict[str, float], path: Path, forgotten: list[str], until: str, common: Common) -> None:
+def _description_of(settings: Settings) -> Path:
+    return settings.registry.directory / f"{settings.participant.name}.jsonld"
+
+
+def _in_description(settings: Settings) -> tuple[Any, ...]:
+    """The keys in our self-description as it is; none if there is none that can be used."""
+    from connector.adapters import registry
+
+    member, _ = registry.parse(_before(_description_of(settings)))
+    return member.keys if member is not None and member.participant.id == settings.participant.id else ()
+
+
+def _told(key: str, at: dict[str, float], path: Path, kept: list[str] | None, forgotten: list[str], until: str, common: Common) -> None:
     """Say what was done, and what is to be done next."""
     if common.json:
         said = {name.replace(" ", "_"): _written(instant) for name, instant in at.items()}
-        show.document({"key": key, **said, "description": str(path), "forgotten": forgotten})
+        show.document({"key": key, **said, "description": str(path), **({} if kept is None else {"lost": kept}), "forgotten": forgotten})
         return
     show.facts({"key": key, **{name: show.instant(instant) for name, instant in at.items()}, "self-description": str(path)})
+    for name in kept or ():
+        show.note(f"of `{name}`, whose file was lost, the public half is kept as our self-description has it, and it has ended")
     for name in forgotten:
         show.note(f"of `{name}`, which has ended, only the public half is kept; copies of its file, such as backups, have its secret still")
     show.note(f"next: `connector reload` where it runs, and give the self-description to your peers {until}")
 
 
 def _before(path: Path) -> dict[str, Any]:
-    """The self-description as it was; nothing if there was none that can be read."""
+    """The self-description as it was; nothing if there was none that is JSON. Raises SettingsError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
+    except OSError as error:
+        raise SettingsError(f"`{path}` cannot be read: {error.strerror}; the file must be ours to read") from None
     return found if isinstance(found, dict) else {}

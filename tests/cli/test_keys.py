@@ -1,6 +1,7 @@
 """`connector keys`: a change of keys as an operator makes it, and what would leave a connector without one."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -185,8 +186,31 @@ def test_keys_that_were_lost_have_a_successor_that_signs_at_once(command: Comman
         gone()
         refused = command("check", *HERE)
         assert (refused.code, "`connector keys new`" in refused.err) == (1, True)
-        said = command("keys", "new", *HERE)
-        assert (said.code, "give the self-description to your peers at once" in said.err) == (0, True)
-        (new,) = listed(command)
-        assert (new["state"], described(made), command("check", *HERE).code) == ("signs", {new["key"]}, 0)
-        (made / "keys" / f"{new['key']}.key").unlink()
+    said = command("keys", "new", *HERE)
+    assert (said.code, "give the self-description to your peers at once" in said.err) == (0, True)
+    states = {each["key"]: (each["state"], each["secret"]) for each in listed(command)}
+    assert states.pop(lost.stem) == ("has ended", False)
+    (new,) = states
+    assert (states[new], described(made), command("check", *HERE).code) == (("signs", True), {new, lost.stem}, 0)
+
+
+def test_what_a_lost_key_has_signed_can_be_verified_still_and_nothing_that_it_signs_from_now_on(command: Command, made: Path):
+    (lost,) = (made / "keys").iterdir()
+    public = keys.Keys(made / "keys", DID).active(time.time()).key.public
+    lost.unlink()
+    assert lost.stem in command("keys", "new", *HERE).err
+    again = command("keys", "new", *HERE)  # it has ended once
+    assert (again.code, lost.stem in again.err) == (0, False)
+    member, _ = registry.parse(json.loads((made / "participants" / "hospital.jsonld").read_text()))
+    assert member is not None
+    kept = next(key for key in member.keys if key.kid == f"{DID}#{lost.stem}")
+    assert (kept.public, kept.valid(time.time() - 60), kept.valid(time.time() + 1)) == (public, True, False)
+
+
+def test_our_self_description_is_for_nobody_else_to_write_whatever_umask_there_is(command: Command, made: Path):
+    before = os.umask(0)
+    try:
+        assert command("keys", "new", *HERE).code == 0
+    finally:
+        os.umask(before)
+    assert (made / "participants" / "hospital.jsonld").stat().st_mode & 0o777 == 0o644
