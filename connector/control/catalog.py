@@ -311,18 +311,21 @@ class PeerCatalogs:
                 for found in (reading, dcat.without_empty(reading)):
                     if isinstance(found, dict) and self._schemas.is_valid(type_, found):
                         return found, ()
-            if type_ == "Catalog" and isinstance(document, dict):
-                kept, left_out = self._without_invalid(document)
-                if kept["dataset"] and self._schemas.is_valid(type_, kept):
-                    return kept, left_out
+            kept, left_out = self._without_invalid(type_, document) if isinstance(document, dict) else (None, ())
+            if kept is not None and self._schemas.is_valid(type_, kept):
+                return kept, left_out
             return await self._expander.compact(reply.body, type_, self._identity.own.id), ()
         except WireError as e:
             raise PeerFailed(f"`{participant.name}` answered with what is no `{type_}` of DSP 2025-1: {e.message}", e.reasons) from None
 
-    def _without_invalid(self, document: dict[str, Any]) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    def _without_invalid(self, type_: str, document: dict[str, Any]) -> tuple[dict[str, Any] | None, tuple[dict[str, Any], ...]]:
+        """A catalog, or a dataset, without what would make all of it invalid; None where nothing is left."""
         tidied = dcat.without_empty(forms.tidy(document))
         is_valid, reasons = partial(self._schemas.is_valid, "Dataset"), partial(self._schemas.reasons, "Dataset")
-        return dcat.without_invalid(tidied, is_valid, reasons)
+        kept, left_out = dcat.without_invalid(tidied if type_ == "Catalog" else {"dataset": [tidied]}, is_valid, reasons)
+        if not kept["dataset"]:
+            return None, ()
+        return kept if type_ == "Catalog" else kept["dataset"][0], left_out
 
 
 def _json(body: bytes) -> Any:

@@ -548,6 +548,12 @@ async def test_an_offer_without_any_rule_hides_no_other_one_of_its_dataset(at: D
     at.peer.script = lambda _m, _p, _d: (200, EDC_SAID["catalog-with-an-empty-offer"] | {"dataset": [dataset | {"hasPolicy": offers[:1]}]})
     nothing = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
     assert nothing.status == 502, "where nothing is left there is no catalog"
+    alone = {"@context": EDC_SAID["catalog-with-an-empty-offer"]["@context"]} | dataset
+    at.peer.script = lambda _m, _p, _d: (200, alone | {"hasPolicy": offers})
+    asked = {"peer": "biopharma", "dataset": "urn:edc:open"}
+    assert (await at.us.asked("POST", "/catalog/dataset", asked))["dataset"]["hasPolicy"] == dataset["hasPolicy"]
+    at.peer.script = lambda _m, _p, _d: (200, alone | {"hasPolicy": offers[:1]})
+    assert (await at.us.manage("POST", "/catalog/dataset", asked)).status == 502
 
 
 @pytest.mark.asyncio
