@@ -39,7 +39,16 @@ class Space(Value):
     @property
     def percent(self) -> float:
         """What is free: of that which is shorter."""
-        return min(100.0 * self.free_bytes / self.size_bytes if self.size_bytes else 0.0, self.files_percent)
+        return min(self._bytes_percent, self.files_percent)
+
+    @property
+    def lacks(self) -> str:
+        """What is said of which is shorter: `df` shows its user bytes, and of files nothing unless it is asked (`-i`)."""
+        return " by inodes" if self.files_percent < self._bytes_percent else ""
+
+    @property
+    def _bytes_percent(self) -> float:
+        return 100.0 * self.free_bytes / self.size_bytes if self.size_bytes else 0.0
 
 
 def look(folder: Path) -> Space:
@@ -128,7 +137,7 @@ class Disks:
         if DATABASE in found:
             found[DATABASE] = self._bare(found[DATABASE])
             await asyncio.to_thread(self._keep, found[DATABASE])
-        self.short = tuple(purpose for purpose, space in found.items() if space.percent < self.percent)
+        self.short = tuple(f"{purpose}{space.lacks}" for purpose, space in found.items() if space.percent < self.percent)
         self._unseen = unseen
         if (self.short, self.full) != before:
             say = telemetry.log.error if self.short or self.full else telemetry.log.info
