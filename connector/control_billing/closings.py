@@ -141,8 +141,9 @@ class Closings:
                     return await self.tell(id)
             except PeerRefused as error:
                 telemetry.log.info("no place for a closing: it is our word alone", agreement=id, reason=error.message)
-                if not error.status or await self._unheard(id):  # it has no address, or has not had one for long enough
-                    return None
+                with suppress(ConnectorError):  # else nobody can say so now
+                    if not error.status or await self._unheard(id):  # it has no address, or has not had one for long enough
+                        return None
             except ConnectorError as error:
                 telemetry.log.info("closing put off", agreement=id, reason=error.message)
             except Exception as error:

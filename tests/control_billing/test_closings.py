@@ -19,7 +19,7 @@ from connector.control_billing.closed import closed_of
 from connector.control_billing.closings import Closings, Heard
 from connector.control_billing.statements import Means
 from connector.dsp.messages import Kind
-from connector.errors import MeterRefused, PeerFailed, PeerRefused, TooMany, Unauthenticated
+from connector.errors import MeterRefused, PeerFailed, PeerRefused, StoreError, TooMany, Unauthenticated
 from connector.evidence.verify import verify
 from connector.evidence_told.compared import compare
 from connector.metering.closing import LATE_SECONDS, Closing, ClosingAck, instant_of
@@ -442,6 +442,29 @@ async def test_a_peer_without_a_place_for_a_closing_is_told_for_a_month_and_then
     assert (told.detail, asked) == ({"code": "closing-unheard"}, 4)
     assert await one.store.untold() == []
     assert await closed_of(one.store, await one.agreement(), PROVIDER) == Closed(now, PROVIDER, "provider-only")
+
+
+@pytest.mark.asyncio
+async def test_where_the_store_cannot_be_read_for_a_moment_a_closing_is_put_off_and_not_given_up():
+    one, _ = await sides(float(int(time.time())))
+    read, asked = one.store.agreement, 0
+
+    async def unreadable(_: str) -> Agreement | None:
+        one.store.agreement = read  # type: ignore[method-assign]
+        raise StoreError("the store cannot be read: disk I/O error")
+
+    async def nowhere(*_: Any) -> Reply:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            one.store.agreement = unreadable  # type: ignore[method-assign]
+        raise PeerRefused("no such place", status=404 if asked == 1 else None)
+
+    one.ask, one.pause_seconds_max = nowhere, 0.0  # type: ignore[method-assign]
+    await one.close()
+    one.closings._begin("urn:uuid:agreement")
+    await one.closings._tasks["urn:uuid:agreement"]
+    assert asked == 2
 
 
 # ---- whatever the order
