@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from connector.remembered import FIRST_PAUSE_SECONDS, pause_seconds
 
 AGAIN_SECONDS = 60.0  # what was refused may hold by now although its files are the same: a certificate begins to be valid
 T = TypeVar("T")
+_ASIDE = ThreadPoolExecutor(2, thread_name_prefix="aside")
 
 
 class Lasting:
@@ -64,6 +66,12 @@ async def stopped(*tasks: asyncio.Future[Any] | None) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
+
+
+async def aside(work: Callable[..., T], *args: Any) -> T:
+    """What `work` returns, which would keep the loop for milliseconds, and waits for nothing. It has threads of its own: those of
+    `asyncio.to_thread` may all wait for a disk that does not answer, and what a peer says has nothing to do with that."""
+    return await asyncio.get_running_loop().run_in_executor(_ASIDE, work, *args)
 
 
 def since_boot() -> float:

@@ -6,7 +6,6 @@ calling, which process is meant and is it the caller's, and only then what the b
 
 from __future__ import annotations
 
-import asyncio
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +24,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move
 from connector.dsp.schemas import Schemas
 from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, told
+from connector.lasting import aside
 from connector.ports import Caller, Expander, Identity
 from connector.values import Value
 
@@ -248,7 +248,7 @@ async def _compressed(request: web.Request, response: web.Response) -> web.Respo
     if isinstance(body, bytes) and len(body) >= GZIP_BYTES_MIN:
         response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
         if any(GZIP.fullmatch(part) for part in accepts.lower().split(",")):
-            response.body = _gzip(body) if len(body) < GZIP_ASIDE_BYTES else await asyncio.to_thread(_gzip, body)
+            response.body = _gzip(body) if len(body) < GZIP_ASIDE_BYTES else await aside(_gzip, body)
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     return response
 

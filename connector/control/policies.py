@@ -24,6 +24,7 @@ from connector.control_billing.affording import Extents, nothing_known
 from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.control_billing.performed import done
 from connector.errors import InvalidRequest, PolicyError, Refused
+from connector.lasting import aside
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.plans import plan_of, terms_of
 from connector.metering_bills.prices import Plan
@@ -115,7 +116,7 @@ class Policies:
         """Return once the options are there, made in a thread if nobody has asked for them yet: profiles take long to be read. Raises what
         making them raises."""
         if "options" not in vars(self):
-            await asyncio.to_thread(getattr, self, "options")
+            await aside(getattr, self, "options")
 
     @cached_property
     def _alike(self) -> Alike:
@@ -134,14 +135,14 @@ class Policies:
 
     async def read_ahead(self, document: Mapping[str, Any]) -> None:
         """Read a policy in a thread, for who asks for it next: a large one takes some 20 ms, and the loop serves everybody else. One at a
-        time: several threads would keep the loop waiting for the interpreter, and disks for a thread."""
+        time: several threads would keep the loop waiting for the interpreter."""
         await self.ready()
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         key = blake2b(text, digest_size=KEY_BYTES).digest()
         async with self._aside:
             if self._parsed.get(key) is None:
                 reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
-                self._keep(key, await asyncio.to_thread(_loaded, reading, document), len(text))
+                self._keep(key, await aside(_loaded, reading, document), len(text))
 
     def _keep(self, key: bytes, parsed: Policy | PolicyError, text_bytes: int) -> None:
         parts = len(parsed.findings) + (parsed.leaves if isinstance(parsed, Policy) else 0)
@@ -385,4 +386,4 @@ class Policies:
         one, other = self.parse(a), self.parse(b)
         if isinstance(one, PolicyError) or isinstance(other, PolicyError) or one.leaves + other.leaves <= ASIDE_LEAVES:
             return self.differences(a, b)
-        return tuple(await asyncio.to_thread(differences, one, other))
+        return tuple(await aside(differences, one, other))

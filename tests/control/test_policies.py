@@ -5,6 +5,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from connector.odrl.registry import CHOICE
 from connector.odrl_reading.reading import LEAVES_MAX
 from connector.records.verdicts import Verdict
 from connector.vocabulary import read_profiles
-from tests.pair import OPEN, only_for, purpose_policy, until_policy
+from tests.pair import OPEN, WAIT_SECONDS, only_for, purpose_policy, until_policy
 
 BIO, D = "did:web:bio.example", "urn:d"
 NOW = 1_800_000_000.0
@@ -463,3 +464,25 @@ async def test_of_policies_that_are_read_ahead_one_is_at_a_time_and_each_is_foun
     for offer in offers:
         assert not isinstance(policies.parse(offer), PolicyError)
     assert len(read) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_large_policy_is_read_while_all_threads_of_the_loop_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch):
+    loop, answers, ready = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+    monkeypatch.setattr("connector.control.policies.ASIDE_LEAVES", 0)
+    loop.set_default_executor(ThreadPoolExecutor(1))
+
+    def wait() -> None:
+        loop.call_soon_threadsafe(ready.set)
+        answers.wait()
+
+    disk = loop.run_in_executor(None, wait)
+    await ready.wait()
+    policies = Policies(Options)
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await policies.read_ahead(OPEN)
+            assert await policies.differences_aside(OPEN, OPEN) == ()
+    finally:
+        answers.set()
+        await disk
