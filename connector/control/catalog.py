@@ -311,21 +311,27 @@ class PeerCatalogs:
                 for found in (reading, dcat.without_empty(reading)):
                     if isinstance(found, dict) and self._schemas.is_valid(type_, found):
                         return found, ()
-            kept, left_out = self._without_invalid(type_, document) if isinstance(document, dict) else (None, ())
-            if kept is not None and self._schemas.is_valid(type_, kept):
+            kept, left_out = self._without_invalid(type_, document) if isinstance(document, dict) else ({}, ())
+            readable = bool(left_out) and self._schemas.is_valid(type_, kept)
+            if readable and (type_ == "Dataset" or "dataset" in kept):
                 return kept, left_out
-            return await self._expander.compact(reply.body, type_, self._identity.own.id), ()
+            try:
+                return await self._expander.compact(reply.body, type_, self._identity.own.id), ()
+            except WireError:
+                if not readable:
+                    raise
+                return kept, left_out  # a page of which nothing is left: there may be another behind it
         except WireError as e:
             raise PeerFailed(f"`{participant.name}` answered with what is no `{type_}` of DSP 2025-1: {e.message}", e.reasons) from None
 
-    def _without_invalid(self, type_: str, document: dict[str, Any]) -> tuple[dict[str, Any] | None, tuple[dict[str, Any], ...]]:
-        """A catalog, or a dataset, without what would make all of it invalid; None where nothing is left."""
+    def _without_invalid(self, type_: str, document: dict[str, Any]) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+        """A catalog, or a dataset, without what would make all of it invalid, and what that is. No dataset at all is left out, too."""
         tidied = dcat.without_empty(forms.tidy(document))
         is_valid, reasons = partial(self._schemas.is_valid, "Dataset"), partial(self._schemas.reasons, "Dataset")
         kept, left_out = dcat.without_invalid(tidied if type_ == "Catalog" else {"dataset": [tidied]}, is_valid, reasons)
-        if not kept["dataset"]:
-            return None, ()
-        return kept if type_ == "Catalog" else kept["dataset"][0], left_out
+        if type_ == "Dataset":
+            return next(iter(kept["dataset"]), {}), left_out
+        return kept if kept["dataset"] else {name: value for name, value in kept.items() if name != "dataset"}, left_out
 
 
 def _json(body: bytes) -> Any:
