@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.api.management_shapes import Performance, Purposed, agreement_view, answer, decode, instant, read_instant
+from connector.api.management_shapes import Limit, Performance, Purposed, agreement_view, answer, decode, instant, read_instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.api_management.doors import Doors
 from connector.control.policies import USE
@@ -41,7 +41,7 @@ class Simulate(Purposed):
     action: str = USE
     dataset: str | None = None
     after: str | None = None
-    limit: int = PAGE
+    limit: Limit = PAGE
     lang: Language = "en"
 
 
@@ -55,7 +55,7 @@ class OtherTerms(Purposed):
     at: str | None = None
     after: str | None = None
     agreements_after: str | None = None
-    limit: int = PAGE
+    limit: Limit = PAGE
     lang: Language = "en"
 
 

@@ -12,6 +12,8 @@ from aiohttp import web
 
 from connector.api.middleware import Whole
 from connector.control.compose import ours_to_say
+from connector.control.operate import ACCEPTS
+from connector.control.publish import COUNTERS
 from connector.control_streams.orders import part_bytes
 from connector.dsp import wire
 from connector.dsp.exchange import Process
@@ -22,10 +24,14 @@ from connector.ports import Participant
 from connector.records import Agreement, Dataset, Evidence, Offer, Outbound, Pull
 
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
+SECONDS_MAX = 1e9  # of an order, 31 years: an end behind the year 9999 can be shown to nobody
 PARALLEL_MAX = 16  # connections for one order: more of them make nothing faster, and a peer takes 256 from one address
 PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
 PAGES = frozenset({"after", "limit"})  # what every list is asked with
 NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
+
+
+Limit = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": PAGE_MAX})]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -43,7 +49,7 @@ class Publish(Body):
     media_type: str | None = None
     manual: bool = False
     properties: dict[str, Any] = {}
-    counter: str = "auto-counter"
+    counter: Annotated[str, msgspec.Meta(extra_json_schema={"enum": COUNTERS})] = COUNTERS[0]
     envelope: dict[str, Any] | None = None
     templates: list[dict[str, Any] | None] = []
     binding: bool = False
@@ -67,7 +73,7 @@ class DatasetQuery(Body):
 class Purposed(Body, kw_only=True):
     """What names purposes, if any. Raises InvalidRequest for one that is no name."""
 
-    purposes: tuple[str, ...] = ()
+    purposes: tuple[Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"\S"})], ...] = ()
 
     def __post_init__(self) -> None:
         for number, purpose in enumerate(self.purposes):
@@ -83,7 +89,7 @@ class Negotiate(Purposed):
     dataset: str
     offer: str | None = None
     policy: dict[str, Any] | None = None
-    accept: str = "permitted"
+    accept: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ACCEPTS})] = "permitted"
     acceptance: dict[str, Any] | list[dict[str, Any]] = []
 
 
@@ -162,7 +168,7 @@ class OrderPull(Purposed):
     out: str
     parallel: Annotated[int, msgspec.Meta(ge=0, le=PARALLEL_MAX)] = 0
     most_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] | None = None
     push: bool = False
     range: str | None = None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -36,16 +38,28 @@ TAKES: Mapping[tuple[str, str], type[Any]] = {
     ("POST", "/policies"): policies_api.Policy,
 }
 REF = "#/$defs/{name}"
+PATTERN = re.compile(r"\{(\w+):[^}]*\}")  # of a part of a path, as the router wants it
+RAISES = re.compile(r"\s*\bRaises .*", re.DOTALL)  # of a docstring, which is for who reads the source
 
 
 def route(table: Iterable[Row]) -> Row:
-    """The call that lists those of a table, and itself: `takes` is the JSON Schema of a body (2020-12), None where there is none."""
+    """The call that lists those of a table, and itself: `takes` is the JSON Schema of a body (2020-12), None where there is none. What it
+    refuses is refused; not all that is refused can be told by a schema."""
     listed = [("GET", ""), *((method, path) for method, path, _ in table)]
 
-    async def index(_request: web.Request) -> web.Response:
+    @cache
+    def document() -> Mapping[str, Any]:
         found, defs = schema_components(TAKES.values(), ref_template=REF)
+        for each in defs.values():
+            each["description"] = " ".join(RAISES.sub("", each["description"]).split())
         bodies = dict(zip(TAKES, found, strict=True))
-        items = [{"method": method, "path": f"/v1{path}", "takes": bodies.get((method, path))} for method, path in listed]
-        return shapes.answer({"items": items, "next": None, "$defs": defs})
+        items = [
+            {"method": method, "path": PATTERN.sub(r"{\1}", f"/v1{path}"), "takes": bodies.get((method, path))} for method, path in listed
+        ]
+        return {"items": items, "next": None, "$defs": defs}
+
+    async def index(request: web.Request) -> web.Response:
+        shapes.demand_known(request.query, "the list of calls", ())
+        return shapes.answer(document())
 
     return "GET", "", index
