@@ -129,9 +129,17 @@ def token(*, save_token: Annotated[bool, Parameter(negative=())] = False, common
     common = common or Common()
     hashed, saved = read_settings(common, look_at_files=False).management.token_hash_file, common.config.absolute().parent / TOKEN_FILE
     made, digest = _fresh_token()
-    files = {hashed: digest, **({saved: made} if save_token or saved.exists() else {})}
-    for path, content in files.items():
-        keys.replace_file(path, f"{content}\n".encode())
+    keys.replace_file(hashed, f"{digest}\n".encode())
+    files = [hashed]
+    try:
+        if save_token or saved.exists():
+            keys.replace_file(saved, f"{made}\n".encode())
+            files.append(saved)
+    finally:  # whatever becomes of the copy: soon no other token is taken than this one
+        _show_token(made, files, saved, common)
+
+
+def _show_token(made: str, files: list[Path], saved: Path, common: Common) -> None:
     if common.json:
         show.document({"token": made, "files": [str(path) for path in files]})
         return

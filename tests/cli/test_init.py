@@ -255,3 +255,13 @@ def test_where_nothing_can_be_written_the_token_before_stays(command: Command, s
     ended = command("token", *AT)
     assert (ended.code, ended.out, "cannot be written" in ended.err) == (1, "", True)
     assert [path.name for path in shown.glob("*admin-token*")] == ["admin-token.sha256"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_token_whose_copy_cannot_be_written_is_shown_nonetheless_as_it_is_the_one_that_counts(
+    command: Command, shown: Path, form: tuple[str, ...]
+):
+    (shown / "admin-token").mkdir()
+    ended = command("token", *form, *AT)
+    token = json.loads(ended.out)["token"] if form else token_in(ended.out)
+    assert (ended.code, counts(shown, token), "it is also in" in ended.out) == (1, True, False)
