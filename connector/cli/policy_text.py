@@ -27,6 +27,7 @@ REFINEMENTS = ("refinement", "odrl:refinement")  # of an action
 UNITS = ("unit", "odrl:unit")  # of a number
 ACTIONS = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#value", "rdf:value")  # what is refined
 PAY, AMOUNT, UNIT = "compensate", "payAmount", "unitOfCount"  # a price
+COUNTED = ("https://w3id.org/qiao/v1/", "qiao:")  # a unit of another namespace is another unit, whatever its name ends with
 RULES = (("permission", ""), ("prohibition", "must not "), ("obligation", "must "), ("duty", "must "))
 
 
@@ -68,12 +69,15 @@ def _action(action: Any, path: str, held: Mapping[str, str] | None) -> str:
 
 
 def _price(name: str, parts: list[tuple[str, Any]], held: Mapping[str, str] | None) -> tuple[str, list[tuple[str, Any]]]:
-    """What is paid for each of a unit, and what else refines it; as they are where they are no price."""
+    """What is paid for each of a unit that we count, and what else refines it; as they are where they are no price."""
     exact = {short(each.get("leftOperand")): at for at, (_, each) in enumerate(parts) if isinstance(each, Mapping) and _equals(each)}
     if not exact.keys() >= {AMOUNT, UNIT}:
         return name, parts
     place, amount = parts[exact[AMOUNT]]
-    text = f"pay {_right(amount)} for each {_right(parts[exact[UNIT]][1])}"
+    unit = value.get("@id") if isinstance(value := parts[exact[UNIT]][1].get("rightOperand"), Mapping) else value
+    if not isinstance(unit, str) or not unit.startswith(COUNTED):
+        return name, parts
+    text = f"pay {_right(amount)} for each {short(unit)}"
     rest = [part for at, part in enumerate(parts) if at not in (exact[AMOUNT], exact[UNIT])]
     return text if held is None else f"{text} [{held.get(place, NOBODY)}]", rest
 

@@ -76,6 +76,14 @@ def test_only_so_much_for_each_of_a_unit_reads_as_a_price_and_says_that_it_is_me
     assert f"must {text}" in labelled({"permission": [{"action": "use", "duty": [{"action": action, "constraint": [after]}]}]})
 
 
+def test_a_unit_that_only_ends_as_one_of_ours_reads_as_no_price():
+    amount, unit = PRICE["action"]["odrl:refinement"]
+    other = unit | {"rightOperand": {"@id": "https://elsewhere.example/megabyte"}}
+    action = PRICE["action"] | {"odrl:refinement": [amount, other]}
+    text = "compensate (payAmount is 0.02 EUR [measured] and unitOfCount is megabyte [contract only])"
+    assert text in labelled({"permission": [{"action": "use", "duty": [{"action": action}]}]})
+
+
 COUNT = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@value": "3", "@type": "xsd:integer"}}
 DECLARED = PURPOSE | {"leftOperand": "odrl:purpose"}
 NAMED = {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": "did:web:x"}
