@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from connector.api.middleware import Limits, Whole, read_body
 from connector.control.catalog import Catalog
 from connector.control.outbox import Outbox
+from connector.control.policies import ASIDE_BYTES
 from connector.control.receive import Receiver
 from connector.dsp import filters, wire
 from connector.dsp.exchange import Process
@@ -33,7 +34,6 @@ PATH = "/dsp/2025-1"
 GZIP = re.compile(r"\s*gzip\s*(?:;\s*q\s*=\s*(?!0(?:\.0*)?\s*$)[0-9.]+\s*)?")
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
 GZIP_ASIDE_BYTES = 128 * 1024  # what takes longer than some 2 ms is compressed in a thread: a full page took 39 ms
-POLICY_ASIDE_BYTES = 16 * 1024  # of a message whose policy may take longer than some 5 ms to be read
 NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
 PROCESS = web.RequestKey("process", Process)  # the caller's, to which the address belongs
@@ -146,7 +146,7 @@ class DspApi:
         found = wire.parse(body, type_, self._schemas)
         if isinstance(found, wire.NeedsExpansion):
             found = await self._expander.compact(body, type_, caller.participant.id)
-        if len(body) > POLICY_ASIDE_BYTES and isinstance(terms := found.get("offer", found.get("agreement")), Mapping):
+        if len(body) > ASIDE_BYTES and isinstance(terms := found.get("offer", found.get("agreement")), Mapping):
             await self.read_ahead(terms)
         return found
 

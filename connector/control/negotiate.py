@@ -77,7 +77,7 @@ class Negotiations:
         target = terms.get("target", offer.dataset)
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
-        asked = read if "target" in terms else self._policies.read(dict(terms) | {"target": offer.dataset})
+        asked = read if "target" in terms else await self._policies.read_aside(dict(terms) | {"target": offer.dataset})
         envelope = self._policies.read(envelope_of(offer))
         settled = self._policies.settle(asked, envelope, party=process.peer, target=offer.dataset)
         verdict = await self._answer(offer, envelope, asked, process.peer, claims, now)

@@ -66,6 +66,7 @@ USE = "odrl:use"
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
 MICROSECONDS = 1_000_000
 ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and of those that are named instead
+ASIDE_BYTES = 16 * 1024  # of a message whose policy may take longer than some 5 ms to be read
 ASIDE_LEAVES = 100  # of two policies together: their differences take some 2 ms
 
 
@@ -143,6 +144,12 @@ class Policies:
             if self._parsed.get(key) is None:
                 reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
                 self._keep(key, await aside(_loaded, reading, document), len(text))
+
+    async def read_aside(self, document: Mapping[str, Any]) -> Read:
+        """`read`, for who can wait: a large one is read ahead."""
+        if len(orjson.dumps(document)) > ASIDE_BYTES:
+            await self.read_ahead(document)
+        return self.read(document)
 
     def _keep(self, key: bytes, parsed: Policy | PolicyError, text_bytes: int) -> None:
         parts = len(parsed.findings) + (parsed.leaves if isinstance(parsed, Policy) else 0)
