@@ -204,7 +204,10 @@ class ManagementApi:
                 return shapes.answer({"kind": kind, "pid": pid})
         peers = [each.id for each in self._d.identity.participants()]
         found = [p for kind in Kind for peer in peers if (p := await self._d.store.process_of_peer(kind, peer, pid)) is not None]
-        if len(found) == 1:  # of two peers that use the same one nobody knows which is meant
+        if len(found) > 1:  # a peer gives its processes what names it likes, also that of another peer's: nobody knows which is meant
+            ours = ", ".join(f"`{process.pid}`" for process in found)
+            raise Contradiction(f"`{pid}` is the peer's pid of {len(found)} processes; name the one that is meant by ours: {ours}")
+        if found:
             return shapes.answer({"kind": found[0].kind, "pid": found[0].pid})
         raise NotFound(f"there is no negotiation or transfer `{pid}`")
 

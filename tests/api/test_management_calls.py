@@ -38,6 +38,15 @@ async def test_an_agreement_is_found_by_whatever_id_its_provider_gave_it(desk: D
         assert (await desk.us.asked("GET", f"/agreements/{quoted(id)}"))["id"] == id
 
 
+async def test_a_pid_that_two_peers_use_names_neither_process_and_both_are_told(desk: Desk):
+    ours = [
+        await desk.us.put(negotiation(desk.us, peer, "REQUESTED", Role.PROVIDER, peer_pid="urn:the-same"))
+        for peer in (desk.peer, desk.stranger)
+    ]
+    said = (await desk.us.asked("GET", "/processes/urn:the-same", status=409))["detail"]
+    assert all(f"`{process.pid}`" in said for process in ours)
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
