@@ -79,7 +79,7 @@ def get(
     span: Annotated[str | None, Parameter(name="--range", allow_leading_hyphen=True)] = None,
     follow: Annotated[bool, Parameter(negative=())] = False,
     max_bytes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    seconds: Annotated[float | None, Parameter(name="--for", validator=Number(gt=0))] = None,
+    seconds: Annotated[float | None, Parameter(name="--for", validator=Number(gt=0, lte=1e9))] = None,
     common: Common | None = None,
 ) -> int:
     """Fetch a dataset into a file: finds the offer, negotiates or reuses a contract, transfers, checks, signs for it, completes.

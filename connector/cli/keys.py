@@ -43,7 +43,7 @@ def keys(
         which one to retire, as the list shows it; of one that has ended already only the public half is kept
     at
         instant or day (UTC), or `now`. Of a new key when it begins to sign: default in a day, time for peers to take our self-description,
-        and now where there is no key any more; of an old one when it ends: default now
+        and now where none signs; of an old one when it ends: default now
     """
     from connector.adapters.keys import SUFFIX, Keys, changing, forget, generate, keep_lost
 

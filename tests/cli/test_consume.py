@@ -164,8 +164,8 @@ def test_an_interruption_before_anything_has_come_cancels_what_nobody_would_ever
     assert fake.bodies("POST", f"{PATH}/cancel") == [{"reason": "it was interrupted before any data had come"}]
 
 
-@pytest.mark.parametrize("bound", [("--max-bytes", "0"), ("--for", "0"), ("--for", "-1")])
-def test_a_bound_of_nothing_is_a_mistake(command: Command, fake: FakeConnector, bound: tuple[str, str]):
+@pytest.mark.parametrize("bound", [("--max-bytes", "0"), ("--for", "0"), ("--for", "-1"), ("--for", "inf"), ("--for", "1e12")])
+def test_a_bound_of_nothing_or_behind_all_calendars_is_a_mistake(command: Command, fake: FakeConnector, bound: tuple[str, str]):
     assert command("get", "hospital", "urn:d:1", "--out", "x", *bound).code != 0
     assert fake.bodies("POST", "/v1/pulls") == []
 
