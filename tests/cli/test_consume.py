@@ -165,8 +165,9 @@ def test_an_interruption_before_anything_has_come_cancels_what_nobody_would_ever
 
 
 @pytest.mark.parametrize("bound", [("--max-bytes", "0"), ("--for", "0"), ("--for", "-1"), ("--for", "inf"), ("--for", "1e12")])
-def test_a_bound_of_nothing_or_behind_all_calendars_is_a_mistake(command: Command, fake: FakeConnector, bound: tuple[str, str]):
-    assert command("get", "hospital", "urn:d:1", "--out", "x", *bound).code != 0
+def test_a_bound_of_nothing_or_behind_all_calendars_is_a_mistake(command: Command, fake: FakeConnector, home: Path, bound: tuple[str, str]):
+    ended = command("get", "hospital", "urn:d:1", "--out", "x", "--follow", *bound)
+    assert (ended.code, f"for {bound[0]}. Must be" in ended.err) == (2, True), ended.err
     assert fake.bodies("POST", "/v1/pulls") == []
 
 
