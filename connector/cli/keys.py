@@ -76,6 +76,11 @@ def keys(
         forgotten = forget(folder, own, time.time())  # by now it has ended, if it ends now
         path = _described(settings)
     _told(key, told, path, kept, forgotten, until, common)
+    if lost and not kept and not common.json:
+        show.note(
+            "nobody can verify any more what the keys that were lost have signed, as our self-description did not have them: put one into "
+            "its place that does, such as a peer's copy, and write `connector keys new` again"
+        )
     if action == "retire" and (said >= now or at is not None) and said < now + settings.edr.token_seconds and not common.json:
         show.note(
             f"tokens of transfers that it signed end with it; each is renewed within {settings.edr.token_seconds:g} seconds, and "

@@ -207,6 +207,17 @@ def test_what_a_lost_key_has_signed_can_be_verified_still_and_nothing_that_it_si
     assert (kept.public, kept.valid(time.time() - 60), kept.valid(time.time() + 1)) == (public, True, False)
 
 
+def test_where_nothing_is_left_of_a_lost_key_it_is_said_and_a_copy_of_our_self_description_mends_it(command: Command, made: Path):
+    (lost,), file = (made / "keys").iterdir(), made / "participants" / "hospital.jsonld"
+    copy = file.read_text()
+    lost.unlink()
+    file.unlink()
+    assert "such as a peer's copy" in command("keys", "new", *HERE).err
+    file.write_text(copy)
+    assert "such as a peer's copy" not in command("keys", "new", *HERE).err
+    assert lost.stem in described(made)
+
+
 def test_our_self_description_is_for_nobody_else_to_write_whatever_umask_there_is(command: Command, made: Path):
     before = os.umask(0)
     try:
