@@ -17,7 +17,7 @@ from connector.odrl.operands import COUNT, TIME_INTERVAL
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl.words import shown
-from connector.odrl_reading import inherit
+from connector.odrl_reading import exact, inherit
 from connector.odrl_reading.constraints import nodes
 from connector.odrl_reading.naming import actions, name_once, scopes
 from connector.odrl_reading.payments import payments
@@ -92,6 +92,8 @@ def load(
         document, parents = as_constraints(made.document), {**made.beside, **(parents or {})}
         reading.source = made.source
     policy = _policy(document, reading, parents or {})
+    if policy is not None and not policy.refused and exact.fails(document, reading):
+        policy = None
     if policy is None or (strict and policy.refused):
         raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
     return policy
