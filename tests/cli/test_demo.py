@@ -227,7 +227,7 @@ def test_a_step_that_does_not_happen_ends_the_demo_with_what_is_wrong_and_keeps_
     [
         (signal.SIGINT, ""),
         (signal.SIGTERM, "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"),
-        (signal.SIGHUP, ""),
+        (signal.SIGHUP, "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"),  # the tests may run under `nohup`
     ],
     ids=["interrupted", "stopped by a script that runs it beside itself", "its terminal was closed"],
 )
