@@ -17,7 +17,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, InvalidRequest, MeterRefused, NotFound
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.objects import Ack, Read, Receipt, digest, kept, manifest_of, opened, pending
-from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, compare_time, contradicted
+from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare_time, contradicted, contradiction
 from connector.ports import Clock, Identity, Ids, Store
 from connector.records import Agreement, Changes, Evidence, Expect
 from connector.records.metering import Metered
@@ -110,7 +110,7 @@ class Statements:
         own = next((each for each in reversed(ours) if (kept(Statement, each).begins, kept(Statement, each).ends) == period), None)
         if own is None:
             raise MeterRefused("the statement is for a period of which we have signed none; ask for ours first", "statement-agreement")
-        outcome = Outcome(own, _code(theirs, kept(Statement, own)) or await timed(self._means, (stored,), theirs))
+        outcome = Outcome(own, contradiction(theirs, kept(Statement, own)) or await timed(self._means, (stored,), theirs))
         apart = (stored.transfer,) if outcome.disputed else ()
         await concluded(self._means, Kind.TRANSFER, transfer, caller, token, outcome, apart)
         return outcome
@@ -169,7 +169,7 @@ class Statements:
         """Put on record what the other side has signed for a period, and what came of comparing it with `own`."""
         ours = kept(Statement, own)
         accounts = await self._means.store.metered_of(agreement.id)
-        outcome = Outcome(own, _code(theirs, ours) or await timed(self._means, accounts, theirs))
+        outcome = Outcome(own, contradiction(theirs, ours) or await timed(self._means, accounts, theirs))
         apart = frozenset(contradicted(theirs, ours))
         pids = tuple(each.transfer for each in accounts if manifest_of(each.manifest).provider_pid in apart)
         await concluded(self._means, None, agreement.id, agreement.peer, token, outcome, pids)
@@ -223,12 +223,3 @@ def _heard(facts: Sequence[Evidence], token: str) -> Outcome | None:
             own = next((each.entry for each in facts if each.digest and each.digest.hex() == fact.detail.get("own")), None)
             return None if own is None else Outcome(own, fact.detail.get("code", ""))
     return None
-
-
-def _code(theirs: Statement, own: Statement) -> str:
-    """The code of how two statements contradict each other, "" if they do not."""
-    try:
-        compare(theirs, own)
-    except MeterRefused as refused:
-        return refused.code
-    return ""

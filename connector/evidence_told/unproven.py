@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from connector.errors import MeterRefused
 from connector.evidence.case import AHEAD_SECONDS, Case, Ledgers, Trust
 from connector.evidence.flows import Flows
 from connector.evidence.report import rfc3339
@@ -13,7 +12,7 @@ from connector.evidence_bills import invoices, priced, timed
 from connector.metering.closing import instant_of
 from connector.metering.codes import CODES
 from connector.metering.counts import NOTHING
-from connector.metering.statements import Statement, agreed_in, compare
+from connector.metering.statements import Statement, agreed_in, contradiction
 
 CHOSEN: Final = (
     "what each side has chosen in what it has signed: snapshots and origins of content logs, ids of receipts, statements and closings, and"
@@ -102,20 +101,11 @@ def _contradicted(case: Case, signed: Flows) -> Iterator[str]:
     for (begins, ends), sides in sorted(periods.items()):
         own, theirs = (sides.get(who, {}) for who in (case.exporter, case.counterparty))
         if own and theirs and not own.keys() & theirs.keys():
-            code = _apart([*theirs.values()][-1], [*own.values()][-1])
+            code = contradiction([*theirs.values()][-1], [*own.values()][-1])
             yield (
                 f"that both sides say the same of {rfc3339(begins)} to {rfc3339(ends)}: what {case.counterparty} has signed of it"
                 f" contradicts what {case.exporter} has (`{code}`: {CODES[code]})"
             )
-
-
-def _apart(theirs: Statement, own: Statement) -> str:
-    """The code of how two statements contradict each other, "" if they do not."""
-    try:
-        compare(theirs, own)
-    except MeterRefused as refused:
-        return refused.code
-    return ""
 
 
 def _left_out(case: Case, logs: Ledgers, word: str) -> str:

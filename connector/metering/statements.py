@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 
+from connector.errors import MeterRefused
 from connector.metering import claims as read
 from connector.metering.chain import Account
 from connector.metering.codes import refused
@@ -149,6 +150,15 @@ def compare(theirs: Statement, own: Statement) -> None:
         raise refused("statement-flow")
     if _apart(theirs, own):
         raise refused("statement-differs")
+
+
+def contradiction(theirs: Statement, own: Statement) -> str:
+    """The code of how two statements contradict each other (`compare`), "" if they do not."""
+    try:
+        compare(theirs, own)
+    except MeterRefused as refusal:
+        return refusal.code
+    return ""
 
 
 def agreed_in(said: Statement) -> object:

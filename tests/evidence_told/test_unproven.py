@@ -74,8 +74,8 @@ def test_what_a_side_has_left_out_of_a_statement_that_the_other_has_in_its_own_i
 
 def test_however_often_a_period_was_stated_while_more_of_it_came_its_statements_are_compared_once(monkeypatch: pytest.MonkeyPatch):
     """A peer asks for one as often as it likes, and each of ours may say more than the one before."""
-    compared, real = list[object](), unproven.compare
-    monkeypatch.setattr(unproven, "compare", lambda *both: compared.append(both) or real(*both))
+    compared, real = list[object](), unproven.contradiction
+    monkeypatch.setattr(unproven, "contradiction", lambda *both: compared.append(both) or real(*both))
     case: Any = SimpleNamespace(exporter=PROVIDER, counterparty=CONSUMER)
 
     def told(number: int, by: str, to: str) -> Any:
