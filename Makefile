@@ -22,10 +22,10 @@ demo: $(READY)   ## a hospital and a biopharma exchange real data on this machin
 	$(BIN)/connector demo
 
 test: $(READY)   ## all tests but the kit's and the kills; says why one was skipped
-	$(BIN)/pytest -n 3 --dist worksteal -q -rs
+	$(BIN)/pytest -n 3 --dist worksteal -q -rfEs
 
 test-fast: $(READY) ## those of them that are fast, in two minutes
-	$(BIN)/pytest -n 2 --dist worksteal -q -rs -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -q -rfEs -m "not slow"
 
 tck: $(READY)    ## the official DSP compatibility kit against the product (Java 17 and Maven)
 	@sh tests/install_servers.sh java

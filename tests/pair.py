@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
@@ -44,6 +44,7 @@ from connector.values import replace
 from connector.vocabulary import read_vocabulary
 from tests.free_ports import free_ports
 
+Seen = TypeVar("Seen")
 TOKEN = "the-admin-token-of-the-test"
 SCHEMAS = Schemas(read_vocabulary().schemas)
 OPEN: dict[str, Any] = {"@type": "Offer", "permission": [{"action": "use"}]}
@@ -192,7 +193,18 @@ class Running:
 
     async def until(self, kind: Kind, pid: str, holds: Callable[[Process], bool]) -> Process:
         """Wait for a commit after which `holds`; fails with the state of the process after WAIT_SECONDS."""
-        changed, seen = asyncio.Event(), None
+        found = await self._committed(lambda: self.connector.store.process(kind, pid), lambda seen: seen is not None and holds(seen))
+        assert found is not None
+        return found
+
+    async def delivered(self) -> None:
+        """Wait until everything that was to be said has been said, and that it arrived is on record."""
+        await self._committed(self.connector.store.open_outbox, lambda rows: not rows)
+
+    async def _committed(self, look: Callable[[], Awaitable[Seen]], holds: Callable[[Seen], bool]) -> Seen:
+        """What `look` finds after the first commit with which it `holds`."""
+        changed = asyncio.Event()
+        seen: Seen | None = None
 
         def listener(_changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
             changed.set()
@@ -200,7 +212,7 @@ class Running:
         self.connector.journal.listen(listener)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                while (seen := await self.connector.store.process(kind, pid)) is None or not holds(seen):
+                while not holds(seen := await look()):
                     await changed.wait()
                     changed.clear()
         except TimeoutError:

@@ -260,7 +260,8 @@ def of_size(large: bool) -> list[tuple[str, str]]:
 
 
 async def state(desk: Desk) -> list[Any]:
-    """All that a refusal must not change."""
+    """All that a refusal must not change, when nothing of what was said before it is on its way any more."""
+    await desk.us.delivered()
     datasets = await desk.us.asked("GET", "/datasets")
     return [datasets, *await everything(desk)]
 
