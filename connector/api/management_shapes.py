@@ -29,8 +29,7 @@ PARALLEL_MAX = 16  # connections for one order: more of them make nothing faster
 PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
 PAGES = frozenset({"after", "limit"})  # what every list is asked with
 NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
-
-
+CALENDAR_ENDS = 253_402_300_799.0  # POSIX seconds of the last second that can be written: an order of before may have a later end
 Limit = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": PAGE_MAX})]
 
 
@@ -361,7 +360,7 @@ def pull_view(p: Pull) -> dict[str, Any]:
         "reasons": list(p.reasons),
         "most_bytes": p.most_bytes,
         "range": p.range,
-        "until": instant(p.until) if p.until is not None else None,
+        "until": instant(min(p.until, CALENDAR_ENDS)) if p.until is not None else None,
         "created": instant(p.created),
         "updated": instant(p.updated),
     }

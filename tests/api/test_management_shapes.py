@@ -200,6 +200,11 @@ def test_a_transfer_says_by_whose_word_it_stands_still_whoever_spoke_last(change
     assert shapes.process_view(replace(TRANSFER, **changed), None)["suspended_by"] == by
 
 
+def test_an_order_without_an_end_in_any_calendar_is_shown_as_others_are():
+    pull = Pull("urn:p", "did:web:x", "urn:d", "/x", "download", until=1e300, version=1)
+    assert shapes.pull_view(pull)["until"] == "9999-12-31T23:59:59.000Z"
+
+
 def test_instants_are_utc_with_milliseconds_and_none_stays_none():
     assert shapes.instant(1_790_000_000.5) == "2026-09-21T14:13:20.500Z"
     assert shapes.instant(None) is None
