@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CATALOG_DEPTH = 8  # of catalogs within catalogs that are shown
 USAGE_SECONDS = 1.0  # between two looks at what was signed for and what it costs, while data come
 SETTLED_SECONDS = 60.0  # that a negotiation is waited for; it goes on without anybody who waits
+LOOKING = "looking for a contract"  # one that there is, or an offer to negotiate
 STAGES = {
     "negotiate": "negotiating the contract",
     "transfer": "asking for the transfer",
@@ -306,7 +307,7 @@ def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
     with Live(waits, console=output, transient=True) as live:
 
         def draw(pull: Pull, used: AgreementUsage | None) -> None:
-            doing = STAGES.get(pull.stage, pull.stage)
+            doing = _at(pull)
             bar.update(task, description=doing, completed=pull.received_bytes, total=pull.size_bytes)
             if pull.size_bytes is None and pull.received_bytes:  # of data without an end there is no part of the whole
                 speed = f" at {show.size(round(rate))}/s" if (rate := bar.tasks[task].speed) else ""
@@ -320,8 +321,12 @@ def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
 
 def _doing(pull: Pull) -> str:
     """The stage, and what it waits for."""
-    stage = STAGES.get(pull.stage, pull.stage)
-    return f"{stage} ({'; '.join(pull.reasons)})" if pull.reasons else stage
+    return f"{_at(pull)} ({'; '.join(pull.reasons)})" if pull.reasons else _at(pull)
+
+
+def _at(pull: Pull) -> str:
+    """The stage: until there is a negotiation, none may be needed."""
+    return LOOKING if pull.stage == "negotiate" and pull.negotiation is None else STAGES.get(pull.stage, pull.stage)
 
 
 def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:

@@ -111,7 +111,7 @@ def test_get_is_one_call_and_follows_it_to_the_end(command: Command, fake: FakeC
     ended = command("get", "hospital", "urn:d:1", "--out", "in/x.csv", "--purpose", "research", "--purpose", "quality")
     assert ended.code == 0, ended.err
     golden("get", ended.out)
-    assert ended.err == "negotiating the contract\nasking for the transfer\ndownloading\n"
+    assert ended.err == "looking for a contract\nasking for the transfer\ndownloading\n", "nobody negotiates what there is already"
     body = {"peer": "hospital", "dataset": "urn:d:1", "out": str(home / "in" / "x.csv"), "purposes": ["research", "quality"]}
     assert fake.bodies("POST", "/v1/pulls") == [body]
     assert fake.paths() == ["POST /v1/pulls", "GET /v1/events?after=now", *[f"GET {PATH}"] * 3, "GET /v1/agreements/urn%3Aa%3A1/usage"]
@@ -177,7 +177,14 @@ def test_what_an_order_waits_for_is_said(command: Command, fake: FakeConnector, 
     fake.streams = [[moving(pull_view("negotiate", reasons=["no connection to `http://peer` could be made"])), stage(2, "done")]]
     ended = command("get", "hospital", "urn:d:1", "--out", str(home / "x"))
     assert ended.code == 0
-    assert ended.err == "negotiating the contract\nnegotiating the contract (no connection to `http://peer` could be made)\n"
+    assert ended.err == "looking for a contract\nlooking for a contract (no connection to `http://peer` could be made)\n"
+
+
+def test_that_a_contract_is_negotiated_is_said_once_it_is(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
+    fake.answers[("GET", PATH)] = [(200, pull_view("negotiate", negotiation="urn:n:1")), (200, pull_view("done"))]
+    fake.streams = [[stage(2, "done")]]
+    assert command("get", "hospital", "urn:d:1", "--out", str(home / "x")).err == "looking for a contract\nnegotiating the contract\n"
 
 
 def test_what_an_order_waits_for_again_and_again_is_said_once(command: Command, fake: FakeConnector, home: Path):
