@@ -6,6 +6,7 @@ Each pattern matches the secret and not what stands before it. A text in evidenc
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # Words begin as in ASCII: a Chinese character is no letter before a token, since nobody writes a space behind one.
@@ -24,6 +25,19 @@ _ABSENT: Final = (
     "|wrong|granted|denied|refused|withdrawn)"
     r"""[.,;:!?)\]}]*(?:[\s&'"]|\Z))"""
 )
+# What says by how it begins that it is one, and what follows then: so much, or of such a form, that no hash or signature is taken for it
+# that begins so by chance.
+ANNOUNCED: Final = {
+    **dict.fromkeys(("AKIA", "ASIA"), "[A-Z2-7]{16}"),  # AWS
+    **dict.fromkeys(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), "[A-Za-z0-9]{36}"),  # GitHub
+    "github_pat_": "[A-Za-z0-9]{22}_[A-Za-z0-9]{59}",
+    "glpat-": r"[\w-]{20,}",  # GitLab
+    **dict.fromkeys(("xoxb-", "xoxp-", "xoxa-", "xapp-"), r"\d+-[\w-]{10,}"),  # Slack
+    "AIza": r"[\w-]{35}",  # Google
+    **dict.fromkeys(("sk_live_", "sk_test_", "rk_live_", "rk_test_"), "[A-Za-z0-9]{16,}"),  # Stripe
+    "hvs.": r"[\w-]{24,}",  # Vault
+}
+_ANNOUNCED: Final = "|".join(re.escape(beginning) + rest for beginning, rest in ANNOUNCED.items())
 
 KEY: Final = "-----BEGIN [A-Z ]*PRIVATE KEY-----"  # in PEM form
 WHOLE_KEY: Final = rf"{KEY}(?:(?!-----END)[\s\S])*"  # hidden before all else, which would take its first line for a secret, and leave it
@@ -40,6 +54,7 @@ CREDENTIAL: Final = "|".join(
         rf"(?i:(?<={_B}basic\s))\s*(?={_B64}*[a-z][A-Z0-9])(?:{_B64}{{4}}){{2,}}(?:{_B64}{{2}}==|{_B64}{{3}}=)?(?![\w=+/-]|\.\w)",
         r"(?<=://)[^\s/?#:@]*:[^\s/?#]+(?=@)",  # name and password in an address
         rf"{_CALLED}{_IS}{_ABSENT}[^\s&'\"*]{{4,}}",  # in a query, a form, a document or a `repr`
+        rf"(?a:(?<!{_LETTER})(?:{_ANNOUNCED})(?!{_LETTER}))",
     )
 )
 PERHAPS: Final = "|".join(

@@ -27,6 +27,22 @@ CREDENTIALS = [
     "Bearer COVID-19aB3dE, and the longer Bearer ab-12-cd-34-ef-56-gh",
     "Bearer QXTF-1A6U-X27C",
     "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmVk",
+    *(
+        text.format(beginning + rest)
+        for beginning, rest in {
+            "AKIA": "IOSFODNN7EXAMPLE",
+            "ASIA": "IOSFODNN7EXAMPLE",
+            "ghp_": "16C7e42F292c6912E7710c838347Ae178B4a",
+            "github_pat_": "11ABCDEFG0123456789abc_" + "aB3" * 19 + "xy",
+            "glpat-": "nRzb-A1cGYqMrJr2_Vxk",
+            "xoxb-": "123456789012-1234567890123-abcdEFGH",
+            "xapp-": "1-A0123456789-1234567890123-abcdef",
+            "AIza": "SyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+            "sk_live_": "4eC39HqLyjWDarjtT1zdp7dc",
+            "hvs.": "CAESIJlU02LQZq-6cb_dVoHbSBDs",
+        }.items()
+        for text in ("it was {}.", "https://store.example/a?X-Amz-Credential={}%2F20261127", "该患者的{}")
+    ),
 ]
 SENTENCES = [
     "the bearer of bad news",
@@ -40,6 +56,8 @@ SENTENCES = [
     "password=none, token=expired; secret=REVOKED&x=1, {'password': 'required'}, and authorization=granted",
     "no token, no password: none is needed; the secret is out, and authorization: pending",
     "see https://store.example/a@b?x=1, and write to did:web:h.example#1",
+    "AKIA and ASIA begin what AWS gives, ghp_ and github_pat_ what GitHub does, xoxb-, AIza, hvs. and sk_live_ what others do",
+    "ghp_7e42F292c6912E7710c838347Ae178B4a_xYzaB AIzaSyD9tSrke72PouQMnMXa7eZSW0jkFMBWYaB3 aAKIAIOSFODNN7EXAMPLE begin so by chance",
     "该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a",
 ]
 
@@ -60,7 +78,9 @@ def test_a_sentence_for_people_is_no_credential(text: str):
     assert not tells_secret(text)
 
 
-@pytest.mark.parametrize("word", ["eyJ-", "eyJ-eyJ.", "bearer ", "bearer\t\t", "://a:", "authorization: basic ", "password' ", "token="])
+@pytest.mark.parametrize(
+    "word", ["eyJ-", "eyJ-eyJ.", "bearer ", "bearer\t\t", "://a:", "authorization: basic ", "password' ", "token=", "glpat-."]
+)
 def test_a_text_that_repeats_a_beginning_is_looked_at_once(word: str):
     """A forged file may have lines of 16 MiB."""
     text, began = word * 20_000, process_time()
