@@ -154,10 +154,11 @@ class Transfers:
         return Reaction(kept, saves=(closed,), expects=(Expect(Agreement, agreement.id, agreement.version),))
 
     def _started(self, process: Process, address: Mapping[str, Any] | None, now: float) -> Reaction:
-        """Consumer: keep the data address, and no longer what was said when it was suspended. A pull transfer cannot do without an
-        address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its sender can still do
-        something about it."""
-        process = replace(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
+        """Consumer: keep the data address, and no longer what was said when it was suspended, unless it is we who are saying so. A pull
+        transfer cannot do without an address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its
+        sender can still do something about it."""
+        if process.in_flight is None:
+            process = replace(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
         return Reaction(process) if address is None else Reaction(process, saves=(self._address(process.pid, address, now),))
 
     def _address(self, pid: str, address: Mapping[str, Any], now: float) -> Edr:

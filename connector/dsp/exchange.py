@@ -9,9 +9,9 @@ have crossed, and what crosses is refused, except a termination, which always wi
 a completion that meets a suspension: nothing is left to suspend.
 
 DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
-accepted message of ours in between; it gets the stored answer. So does one that the table does not allow, if its move and its `@id` are
-those of that one, and its words decide nothing: Eclipse EDC words a message anew when it sends it again. Everything else is judged by the
-table.
+accepted message of ours in between; it gets the stored answer. So does one with the move and the `@id` of that one whose words decide
+nothing, if the table does not allow it, or a message of ours is in flight: Eclipse EDC words a message anew when it sends it again. The
+data address of such a start counts, as its tokens may have replaced those of before. Everything else is judged by the table.
 """
 
 from __future__ import annotations
@@ -177,9 +177,12 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
     said = _edge(process, process.role, ours) if ours else None
     implied = _next(process, process.role, ours, said) if ours and said else None
     state = _edge(implied, peer, move) if implied else None
-    if implied is not None and state is not None:
+    equal, same = repeats(process, message), reworded(process, message)
+    if implied is not None and state is not None and not same:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
-    elif repeats(process, message) or (reworded(process, message) and not legal(process, peer, move)):
+    elif same and not equal and move is Move.START and process.state == transfer.State.STARTED and peer is Role.PROVIDER:
+        return Received(replace(process, last_accepted=_mark(message)))  # nothing moves, but what it hands out is another address
+    elif equal or (same and (ours or not legal(process, peer, move))):
         return Received(process, replay=True)
     elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()) and legal(process, peer, move):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")

@@ -276,6 +276,24 @@ async def test_the_data_address_of_a_start_is_kept_with_the_step(at: Desk):
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_start_that_comes_again_under_its_id_brings_the_address_that_counts_and_leaves_our_suspension_alone(at: Desk):
+    """Eclipse EDC mints one for each attempt, and the tokens of the attempt before may have ended with it."""
+    process, agreed = await requested(at)
+    started = {"@id": "urn:uuid:started", "dataAddress": EDC_SAID["started"]["dataAddress"]}
+    assert (await say(at, Move.START, process, agreed, **started)).status == 200
+    with scripted(at.peer, refusing(503, 99)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", {"reason": "lunch"})
+        again = await say(at, Move.START, process, agreed, **started | {"dataAddress": EDC_SAID["started-again"]["dataAddress"]})
+        shown = await at.us.asked("GET", f"/transfers/{process.pid}")
+    assert (again.status, again.json["state"]) == (200, "STARTED")
+    assert (shown["in_flight"], shown["reasons"]) == (Move.SUSPENSION, ["lunch"])
+    edr = await at.us.connector.store.edr(process.pid)
+    assert edr is not None
+    assert edr.access_token == "head.claims.signature1"
+    await at.us.state(T, process.pid, "SUSPENDED")
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_operator_sees_where_the_data_are_also_if_edc_says_it_among_the_properties(at: Desk):
     process, agreed = await requested(at)
     assert (await say(at, Move.START, process, agreed, dataAddress=EDC_SAID["start"]["dataAddress"])).json["state"] == "STARTED"

@@ -104,15 +104,37 @@ def edc(said: str, move: Move) -> Message:
     return wire.read(EDC_SAID[said], (move,))
 
 
-@pytest.mark.parametrize(
-    ("said", "move", "before", "us"),
-    [("suspension", Move.SUSPENSION, "STARTED", P), ("started", Move.START, "REQUESTED", C)],
-)
-def test_what_edc_sends_again_in_other_words_under_one_id_is_a_replay(said: str, move: Move, before: str, us: Role):
-    first, again = edc(said, move), edc(f"{said}-again", move)
+def test_what_edc_sends_again_in_other_words_under_one_id_is_a_replay():
+    first, again = edc("suspension", Move.SUSPENSION), edc("suspension-again", Move.SUSPENSION)
     assert first.digest != again.digest
-    taken = exchange.receive(process(before, us), first).process
+    taken = exchange.receive(process("STARTED"), first).process
     assert exchange.receive(taken, again) == exchange.Received(taken, replay=True)
+
+
+def test_a_start_that_edc_sends_again_moves_nothing_and_is_no_replay_as_it_has_another_data_address():
+    first, again = edc("started", Move.START), edc("started-again", Move.START)
+    taken = exchange.receive(process("REQUESTED", C), first).process
+    received = exchange.receive(taken, again)
+    assert received == exchange.Received(replace(taken, last_accepted=received.process.last_accepted))
+    assert exchange.receive(received.process, again) == exchange.Received(received.process, replay=True)
+    over = replace(taken, state="TERMINATED")
+    assert exchange.receive(over, again) == exchange.Received(over, replay=True), "nobody keeps a token of what is over"
+
+
+@pytest.mark.parametrize(("again", "replay"), [("started", True), ("started-again", False)])
+def test_a_start_that_edc_sends_again_does_not_undo_our_suspension_on_its_way(again: str, replay: bool):
+    taken = exchange.receive(process("REQUESTED", C), edc("started", Move.START)).process
+    suspending = exchange.send(taken, Move.SUSPENSION, "row")
+    received = exchange.receive(suspending, edc(again, Move.START))
+    assert (received.replay, received.settled) == (replay, None)
+    left = received.process
+    assert (left.state, left.meant, left.in_flight, left.in_flight_id) == ("STARTED", "SUSPENDED", Move.SUSPENSION, "row")
+
+
+def test_a_suspension_that_edc_sends_again_does_not_undo_our_start_on_its_way():
+    suspended = exchange.receive(process("STARTED"), edc("suspension", Move.SUSPENSION)).process
+    starting = exchange.send(suspended, Move.START, "row")
+    assert exchange.receive(starting, edc("suspension-again", Move.SUSPENSION)) == exchange.Received(starting, replay=True)
 
 
 def test_what_the_table_allows_is_news_under_whatever_id():
