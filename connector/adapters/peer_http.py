@@ -197,10 +197,10 @@ class HttpPeer:
             raise self._failure(url, error) from None
 
     async def upload(
-        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: Mapping[str, str], idle_seconds: float, limit_bytes: int
+        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: Mapping[str, str], idle_seconds: float, limit_bytes: int | None
     ) -> Reply:
-        """One PUT of `length` bytes, with no bound on its whole time but `idle_seconds` for each step of it. Raises as `send`, and what
-        `body` raises."""
+        """One PUT of `length` bytes, with no bound on its whole time but `idle_seconds` for each step of it; of an answer without
+        `limit_bytes` nothing is kept but the head. Raises as `send`, and what `body` raises."""
         failed: list[BaseException] = []
         steps: set[asyncio.Task[bytes | None]] = set()  # the one in which `body` is at its next piece
 
@@ -380,19 +380,18 @@ def _uncertified(where: str, error: BaseException | None) -> PeerFailed | None:
     return None
 
 
-async def _read(headers: Mapping[str, str], content: aiohttp.StreamReader, limit: int, url: str) -> bytes:
-    """The whole body, which must not be encoded, if it has at most `limit` bytes."""
-    if headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+async def _read(headers: Mapping[str, str], content: aiohttp.StreamReader, limit: int | None, url: str) -> bytes:
+    """The whole body, which must not be encoded, if it has at most `limit` bytes; without one it is let go of as it comes."""
+    if limit is not None and headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
         raise PeerFailed(f"`{origin(url)}` answered with a content encoding that was not asked for")
-    pieces: list[bytes] = []
-    size = 0
+    body = bytearray()
     while not content.at_eof():
-        piece = await content.readany()
-        size += len(piece)
-        if size > limit:
+        body += await content.readany()
+        if limit is None:
+            body.clear()
+        elif len(body) > limit:
             raise PeerFailed(f"`{origin(url)}` answered with more than {limit} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
+    return bytes(body)
 
 
 def _cut(url: str) -> PeerFailed:

@@ -130,11 +130,11 @@ class Pusher:
             await self._at_once(sink, data)
 
     async def _at_once(self, sink: Address, data: Data) -> None:
-        """All of the data in one request, to a sink that signs nothing."""
+        """All of the data in one request, to a sink that signs nothing. What it says beside its status is its own."""
         data.account.demand()
         whole = Span(0, data.representation.size_bytes, data.representation.size_bytes)
         given = _Given()
-        reply = await self._put(sink, data, whole, {}, given)
+        reply = await self._put(sink, data, whole, {}, given, None)
         if reply.status // 100 != 2:  # noqa: PLR2004 - a class of statuses
             raise _refusal(reply)
         if given.count_bytes < whole.length:  # it signs nothing that would say what it has
@@ -179,8 +179,10 @@ class Pusher:
             raise PeerRefused(f"the receipt of the sink does not hold: {answered.message}", status=reply.status)
         return answered.ack, kept(Receipt, token).state == "aborted", answered.outcome is Outcome.ACCEPTED
 
-    async def _put(self, sink: Address, data: Data, span: Span, more: dict[str, str], given: _Given) -> Reply:
-        """Bring these bytes; none of them carries an ack alone. `given` says how many were handed over."""
+    async def _put(
+        self, sink: Address, data: Data, span: Span, more: dict[str, str], given: _Given, limit_bytes: int | None = ANSWER_BYTES_MAX
+    ) -> Reply:
+        """Bring these bytes; none of them carries an ack alone. `given` says how many were handed over; see `Uploads` for the limit."""
         representation = data.representation
         headers = _headers(sink) | {"Content-Type": representation.media_type, "ETag": representation.etag, **more}
         headers["Link"] = self._link(data.permit.transfer)
@@ -189,7 +191,7 @@ class Pusher:
             headers["Repr-Digest"] = write_repr_digest(representation.sha256)
         async with aclosing(self._body(data, span, given)) as body:
             return await data.uploads.upload(
-                sink.endpoint, body, span.length, headers=headers, idle_seconds=IDLE_SECONDS, limit_bytes=ANSWER_BYTES_MAX
+                sink.endpoint, body, span.length, headers=headers, idle_seconds=IDLE_SECONDS, limit_bytes=limit_bytes
             )
 
     async def _body(self, data: Data, span: Span, given: _Given) -> Any:

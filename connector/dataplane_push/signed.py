@@ -48,9 +48,10 @@ class Uploads(Protocol):
     async def send(self, method: str, url: str, *, headers: dict[str, str], limit_bytes: int | None = None) -> Reply: ...
 
     async def upload(
-        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int
+        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int | None
     ) -> Reply:
-        """One PUT of `length` bytes. Raises PeerFailed if nothing moves for `idle_seconds`, EgressDenied, and what `body` raises."""
+        """One PUT of `length` bytes; of an answer without `limit_bytes` nothing is kept but the head. Raises PeerFailed if nothing moves
+        for `idle_seconds`, EgressDenied, and what `body` raises."""
 
 
 class Sinks:
@@ -112,21 +113,22 @@ class SignedUploads:
                 return reply
 
     async def upload(
-        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int
+        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int | None
     ) -> Reply:
         """See `Uploads`. What the body is has to stand in `headers`: it may be too much to be looked at before it leaves."""
         self._uploads.check(url)
         asked = self._asking.ask("PUT", url, headers)
         sent = dict(asked.headers)
         reply = await self._uploads.upload(url, body, length, headers=sent, idle_seconds=idle_seconds, limit_bytes=limit_bytes)
-        self._look(asked, reply)
+        self._look(asked, reply, kept=limit_bytes is not None)
         return reply
 
-    def _look(self, asked: Asked, reply: Reply) -> None:
-        """Believe what is said, or raise PeerRefused. An error without a signature may be a proxy's, and moves nothing."""
+    def _look(self, asked: Asked, reply: Reply, *, kept: bool = True) -> None:
+        """Believe what is said, or raise PeerRefused. An error without a signature may be a proxy's, and moves nothing; nor does a body
+        that was not `kept`."""
         try:
             signed = self._asking.look(asked, reply.status, reply.headers)
-            if signed is not None and DIGEST in reply.headers:
+            if signed is not None and kept and DIGEST in reply.headers:
                 check_content(lambda name: [reply.headers[name]], reply.body)
             elif signed is not None and reply.body and reply.status // 100 == DONE:
                 raise SignatureRefused(UNNAMED, "content-digest-missing")

@@ -327,6 +327,22 @@ async def test_a_sink_that_says_it_has_all_before_that_has_been_sent_is_asked_ag
         assert not isinstance(caught.value, PeerRefused), "it may have all of it the next time"
 
 
+async def test_a_sink_that_answers_with_more_than_we_keep_has_taken_it_all_the_same(tmp_path: Path):
+    async def echo(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(status=200 if request.method == "PUT" else 405)
+        await answer.prepare(request)
+        async for piece in request.content.iter_any():
+            got.extend(piece)
+            await answer.write(piece)
+        return answer
+
+    got, app = bytearray(), web.Application()
+    app.router.add_route("*", "/there", echo)
+    async with stand(tmp_path, CONTENT) as at, serving(app) as port:
+        await at.pusher.push(TRANSFER, Address(f"http://127.0.0.1:{port}/there", None, None, None, None))
+    assert got == CONTENT, "all of it, once"
+
+
 async def test_anybodys_sink_gets_nothing_where_receipts_are_demanded(tmp_path: Path):
     async with stand(tmp_path, CONTENT) as at, plain() as (sink, address):
         at.rig.change(demands=frozenset({COUNTERSIGNED}))
