@@ -4,6 +4,7 @@ A server is asked for what follows the last id that it gave (`Last-Event-ID`). A
 again after a cut, though it was delivered and billed. A position is therefore the id and what has come behind it: that is left out if it
 comes again, byte for byte and in the same order. All of it or nothing: where anything differs it is something new, and is delivered. What
 may be new is held until that is known; of more than there is room for only hashes are, and the server is asked once more if it was new.
+A server may also begin with the very event that it was asked to go on behind: by the hash of that in the position it is left out.
 """
 
 from __future__ import annotations
@@ -45,24 +46,30 @@ class Behind(Value):
 NOTHING: Final = Behind()
 
 
-def write_place(id: str | None, behind: Behind) -> str | None:
-    """Where to go on, as one text: an id alone is itself, and no id holds a line feed. None without an id."""
-    if id is None or not behind.count:
+def write_place(id: str | None, behind: Behind, mark: bytes = b"") -> str | None:
+    """Where to go on, as one text, with the `mark` (`marked`) of the event that had the id, if there is one: an id alone is itself, and no
+    id holds a line feed. None without an id."""
+    if id is None or not (behind.count or mark):
         return id
-    return f"{id}\n{behind.count} {urlsafe_b64encode(behind.chain + behind.each).decode()}"
+    return f"{id}\n{behind.count} {urlsafe_b64encode(mark + behind.chain + behind.each).decode()}"
 
 
-def read_place(position: str | None) -> tuple[str | None, Behind]:
+def read_place(position: str | None) -> tuple[str | None, Behind, bytes]:
     """What `write_place` has written. Raises ValueError."""
     id, told, rest = (position or "").partition("\n")
     if not told:
-        return position, NOTHING
-    count, _, hashes = rest.partition(" ")
-    read = urlsafe_b64decode(hashes)
-    behind = Behind(int(count), read[CHAIN_BYTES:], read[:CHAIN_BYTES])
-    if len(behind.each) != EACH_BYTES * min(behind.count, EACH_MAX) or behind.count < 1:
+        return position, NOTHING, b""
+    number, _, hashes = rest.partition(" ")
+    count, read = int(number), urlsafe_b64decode(hashes)
+    at = len(read) - (CHAIN_BYTES + EACH_BYTES * min(count, EACH_MAX) if count else 0)
+    if count < 0 or at not in ((0, EACH_BYTES) if count else (EACH_BYTES,)):
         raise ValueError(position)
-    return id, behind
+    return id, Behind(count, read[at + CHAIN_BYTES :], read[at : at + CHAIN_BYTES]), read[:at]
+
+
+def marked(event: bytes) -> bytes:
+    """What an event is known by."""
+    return hashlib.sha256(event).digest()[:EACH_BYTES]
 
 
 class Another(SourceFailed):
@@ -72,17 +79,15 @@ class Another(SourceFailed):
 class Events:
     """The events of one answer from `position` on. `id` is what the server is asked with, `position` where to go on after the last event
     that was given; `found` says whether there was one. `again`: what comes may have come before; not, if that was found to be `Another`.
-    `latest` is the id of the last event that had one, and that event, as somebody may know them from `before`: a server may begin with the
-    one that it was asked to go on behind, which is left out. Raises SourceFailed for a position that is none."""
+    Raises SourceFailed for a position that is none."""
 
-    def __init__(self, position: str | None, *, again: bool = True, before: tuple[str | None, bytes] | None = None) -> None:
+    def __init__(self, position: str | None, *, again: bool = True) -> None:
         try:
-            self.id, self._behind = read_place(position)
+            self.id, self._behind, self._mark = read_place(position)
         except ValueError:
             raise SourceFailed("the place to go on after is none of a source of events; begin another transfer") from None
         self._behind = self._behind if again else NOTHING
-        self.latest = before
-        self._before = before[1] if before is not None and before[0] == self.id else None
+        self._before, self._latest = self._mark, b""  # of the event that was asked behind; the last one with an id, until that is marked
         self._again = self._behind.count > 0  # whether all that came may be what has come before
         self._unheld = False  # too much for the room there is
         self._seen, self._held = NOTHING, bytearray()
@@ -92,7 +97,7 @@ class Events:
     @property
     def position(self) -> str | None:
         """See `Cutter`."""
-        return write_place(self.id, self._behind)
+        return write_place(self.id, self._behind, self._mark)
 
     def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
         """See `Cutter`."""
@@ -114,6 +119,8 @@ class Events:
         for each in whole.split(b"\n\n"):
             if event := each.lstrip(b"\n"):
                 self._look(event, found)
+        if self._latest:
+            self._mark, self._latest = marked(self._latest), b""
         return _written(found)
 
     def last(self) -> bytes:
@@ -130,7 +137,7 @@ class Events:
         """Take up one block of lines: it is an event if it has data. An id counts without, too."""
         at = event.rfind(b"\nid:") + 1
         if has_id := event.startswith(b"id:", at):
-            if not self.found and event == self._before:
+            if self._before and not self.found and marked(event) == self._before:
                 self.found = True
                 return
             if self._again:
@@ -138,12 +145,12 @@ class Events:
             value = event[at + 3 :].partition(b"\n")[0].removeprefix(b" ")
             text = value.decode("utf-8", "replace")
             self.id = text if text.isprintable() and 0 < len(value) <= POSITION_BYTES_MAX else None
-            self._behind = NOTHING
+            self._behind, self._mark, self._latest = NOTHING, b"", b""
         if not (event.startswith(b"data") or b"\ndata" in event):
             return
         self.found = True
         if has_id:
-            self.latest = self.id, event
+            self._latest = event
         if has_id or self.id is None:
             found.append(event)
         elif self._again:

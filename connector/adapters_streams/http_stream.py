@@ -139,7 +139,6 @@ class HttpStream:
         self._address, self._get, self._media_type = address, get, media_type
         self._seen_id = False
         self._another: str | None = None  # the position behind which something else came than before
-        self._last: tuple[str | None, bytes] | None = None  # the last event with an id, and that
 
     @property
     def waits(self) -> bool:
@@ -170,7 +169,7 @@ class HttpStream:
             if since and position is not None:
                 query[since["parameter"]] = position
         else:
-            cutter = events = Events(position, again=position is None or position != self._another, before=self._last)
+            cutter = events = Events(position, again=position is None or position != self._another)
             if events.id is not None:
                 headers["Last-Event-ID"] = events.id
 
@@ -201,9 +200,6 @@ class HttpStream:
             raise
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
-        finally:
-            if isinstance(cutter, Events):
-                self._last = cutter.latest
 
     async def close(self) -> None:
         """Nothing stays open when nobody follows."""

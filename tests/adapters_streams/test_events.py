@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connector.adapters.egress import guard
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams import events
-from connector.adapters_streams.events import Another, Behind, Events, read_place, write_place
+from connector.adapters_streams.events import Another, Behind, Events, marked, read_place, write_place
 from connector.adapters_streams.http_stream import HttpStreams
 from connector.dataplane_live import flow as flows
 from connector.errors import SourceFailed
@@ -62,25 +62,28 @@ def test_events_come_out_in_one_spelling_however_they_are_spelled_and_cut(blocks
 def test_the_id_of_the_last_whole_event_says_where_to_go_on(sent: bytes, position: str | None):
     cutter = Events(None)
     cutter.take(sent)
-    assert cutter.position == position
+    assert read_place(cutter.position)[0] == position
 
 
 def test_a_place_behind_an_id_is_one_text_and_is_read_as_it_was_written():
     behind = Behind().and_then(b"data: x")
     for count in range(2, 100):
         behind = behind.and_then(b"data: %d" % count)
-    written = write_place("\u00fc 5", behind)
+    written = write_place("\u00fc 5", behind, mark := marked(b"id: 5"))
     assert written is not None
     assert len(written.encode()) < 400
-    assert read_place(written) == ("\u00fc 5", behind)
-    assert read_place("5") == ("5", Behind())
-    assert read_place(None) == (None, Behind())
-    for wrong in ("5\nx y", "5\n1", "5\n1 a"):
+    assert read_place(written) == ("\u00fc 5", behind, mark)
+    assert read_place(write_place("5", behind)) == ("5", behind, b""), "as before there were marks"
+    assert read_place(write_place("5", Behind(), mark)) == ("5", Behind(), mark)
+    assert read_place("5") == ("5", Behind(), b"")
+    assert read_place(None) == (None, Behind(), b"")
+    for wrong in ("5\nx y", "5\n1", "5\n1 a", "5\n0 ", "5\n-1 AAAAAAAAAAA="):
         with pytest.raises(SourceFailed, match="none of a source of events"):
             Events(wrong)
 
 
 WITHOUT = st.lists(st.sampled_from([b"data: a\n\n", b"data: b\n\n", b"event: c\ndata: c\n\n"]), min_size=1, max_size=40)
+X = b"id: 5\ndata: x\n\n"
 NEXT = [b"data: new\n\n", b"id: 6\ndata: next\n\n", b"data: more\n\n"]
 
 
@@ -92,11 +95,11 @@ def after(position: str | None, *sent: bytes) -> tuple[bytes, str | None]:
 
 @given(WITHOUT, st.integers(0, 40))
 def test_what_comes_again_behind_an_id_is_left_out_and_what_is_new_after_it_is_not(behind: list[bytes], cut: int):
-    first, position = after(None, b"id: 5\ndata: x\n\n", *behind)
+    first, position = after(None, X, *behind)
     assert first.endswith(b"".join(behind))
     assert after(position, *behind[:cut])[1] == position, "it is in the middle of what comes again, and may be cut there again"
     assert after(position, *behind, *NEXT)[0] == b"".join(NEXT)
-    assert after(position, *behind, NEXT[0])[1] == after("5", *behind, NEXT[0])[1]
+    assert after(position, *behind, NEXT[0])[1] == after(after(None, X)[1], *behind, NEXT[0])[1]
 
 
 @given(WITHOUT, WITHOUT)
@@ -108,15 +111,14 @@ def test_what_is_not_all_the_same_is_delivered_all_of_it(behind: list[bytes], ot
 
 
 def test_a_server_that_begins_with_the_event_that_it_was_asked_to_go_on_behind_has_that_left_out_and_nothing_else():
-    first = Events(None)
-    first.take(b"id: 1\ndata: a\n\nid: 2\ndata: b\n\ndata: c\n\n")
-    assert first.latest == ("2", b"id: 2\ndata: b")
-    again = Events(first.position, before=first.latest)
-    came = again.take(b"id: 2\ndata: b\n\ndata: c\n\ndata: d\n\nid: 2\ndata: b\n\n")
+    _, position = after(None, b"id: 1\ndata: a\n\nid: 2\ndata: b\n\ndata: c\n\n")
+    came, later = after(position, b"id: 2\ndata: b\n\ndata: c\n\ndata: d\n\nid: 2\ndata: b\n\n")
     assert came == b"data: d\n\nid: 2\ndata: b\n\n", "what stands there again later is another one"
-    assert Events("2", before=first.latest).take(b"id: 2\ndata: x\n\n") == b"id: 2\ndata: x\n\n"
-    assert Events("1", before=first.latest).take(b"id: 2\ndata: b\n\n") == b"id: 2\ndata: b\n\n", "it was asked for from before that"
-    assert Events("2").take(b"id: 2\ndata: b\n\n") == b"id: 2\ndata: b\n\n"
+    assert after(later, b"id: 2\ndata: x\n\n")[0] == b"id: 2\ndata: x\n\n"
+    assert after(later, b": there\n\n", b"id: 2\ndata: b\n\n") == (b"", later), "it may be cut there again"
+    assert after("1", b"id: 2\ndata: b\n\n")[0] == b"id: 2\ndata: b\n\n", "it was asked for from before that"
+    _, bare = after(position, b"id: 3\n\n")
+    assert bare == "3", "it had no data that could come again"
 
 
 @pytest.mark.asyncio
@@ -132,9 +134,9 @@ async def test_at_each_end_of_its_answer_a_server_that_repeats_its_last_event_is
     async with serving(app) as port:
         sources = HttpStreams(peer, {}.get)
         address, _ = await sources.index({"type": "http-stream", "url": f"http://127.0.0.1:{port}/"})
-        source, position, came = await sources.open(address), None, b""
-        for _ in range(3):
-            async for batch in source.follow(position):
+        position, came = None, b""
+        for _ in range(3):  # by whoever is told the place, as after a restart
+            async for batch in (await sources.open(address)).follow(position):
                 came, position = came + batch.data, batch.position
         assert came == b"".join(b"id: %d\ndata: %d\n\n" % (number, number) for number in range(1, 8))
     await peer.close()
@@ -145,7 +147,7 @@ def test_of_an_answer_that_is_all_what_is_less_than_came_before_is_new():
     cutter = Events(position)
     assert cutter.take(b"data: a\n\n") == b""
     assert cutter.unrepeated() == b"data: a\n\n"
-    assert read_place(cutter.position) == ("5", Behind().and_then(b"data: a"))
+    assert read_place(cutter.position) == ("5", Behind().and_then(b"data: a"), marked(b"id: 5\ndata: x"))
 
 
 def test_no_more_is_held_back_than_a_record_may_have_and_what_comes_again_beyond_that_is_left_out_too():
@@ -235,7 +237,7 @@ async def test_what_was_new_behind_an_id_and_not_held_is_delivered_at_the_next_a
             assert [each async for each in source.follow(position) if each.data] == []
         found = [each async for each in source.follow(position) if each.data]
         assert b"".join(each.data for each in found) == b"data: a\n\n" * 50 + b"id: 1\ndata: b\n\n"
-        assert found[-1].position == "1"
+        assert read_place(found[-1].position)[0] == "1"
     await peer.close()
 
 
