@@ -23,7 +23,7 @@ from connector.adapters.sqlite_schema import claimed
 from connector.adapters_stores.anchor import FileAnchor, MemoryAnchor
 from connector.adapters_stores.used_file import UsedFile
 from connector.adapters_streams.dialled import client_tls
-from connector.api.listener import Door, tls_context
+from connector.api.listener import Door, other_names, tls_context
 from connector.control.catalog import base_of
 from connector.control.compose import Times
 from connector.control.watch import Keep
@@ -47,6 +47,7 @@ from connector.vocabulary import read_profiles, read_template_library, read_voca
 
 DAY, HOUR = 86_400.0, 3_600.0
 LISTENERS = ("protocol", "data", "management", "ops")
+DIALLED = ("protocol", "data", "management")  # by clients that believe certificates; probes ask at the other one
 EGRESS_FILES = ("ca_file", "certificate", "key", "crl_file")
 DOOR_FILES = ("certificate", "key", "client_ca", "client_crl")
 ASSET, SERVICE = "urn:qiao:any-dataset", "urn:qiao:any-service"  # an offer is published within a dataset
@@ -98,6 +99,25 @@ def _tried(settings: Settings, spoken: Set[str]) -> tuple[list[Any], list[str]]:
 def check_tls(settings: Settings, name: str) -> None:
     """Load the certificate of listener `name`, as a start would. Raises SettingsError."""
     tls_context(door(name, getattr(settings, name), settings.limits))
+
+
+def misnamed(settings: Settings) -> tuple[str, ...]:
+    """Which of our addresses clients would not believe us at, as the certificate there has other names. Their files can be used. It is no
+    mistake where a proxy that others dial shows a certificate of its own."""
+    found = []
+    for name in DIALLED:
+        at: ListenerSettings = getattr(settings, name)
+        host = urlsplit(at.url).hostname
+        if at.certificate is None or not host:
+            continue
+        if (names := other_names(door(name, at, settings.limits), host)) is not None:
+            said = ", ".join(f"`{each}`" for each in names) or "no name at all"
+            found.append(
+                f"`{name}.url` is `{at.url}`, and `{name}.certificate` `{at.certificate}` is not for `{host}` but for {said}, so that who"
+                f" dials that address does not believe us; give a certificate whose subject alternative names have `{host}`, or write an"
+                " address that it is for (all is well if a proxy before us shows another certificate)"
+            )
+    return tuple(found)
 
 
 def client_files(settings: Settings) -> tuple[Path | None, Path | None, Path | None, Path | None]:

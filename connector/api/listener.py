@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from connector.values import Value
 
 REQUIRE, REQUEST = "require", "request"  # what is asked of clients where there are authorities for their certificates
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secret and authenticated; those of 1.3 all are
+NAMES_DIFFER = (62, 64)  # OpenSSL's numbers (x509_vfy.h) for a certificate that is not for this name, or not for this address
 BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after an outage
 
 REMEDIES = {  # of an address that cannot be listened on; with any other it is no address of ours
@@ -197,6 +198,21 @@ def tls_context(door: Door) -> ssl.SSLContext | None:
     return context
 
 
+def other_names(door: Door, host: str) -> tuple[str, ...] | None:
+    """The names that a listener's certificate has, if who dials `host` (a name or an address) would not believe it: clients look for that
+    among its subject alternative names (RFC 9525, 6). None if they find it. Raises SSLError, OSError, as its files cannot be used."""
+    server = _server_side(door)
+    certificate = cast(Path, door.certificate)
+    server.load_cert_chain(certificate, door.key, password=_nobody_types)
+    try:
+        _prove(certificate, server, host)
+    except ValueError as e:  # the verdict on a name is one; and what cannot be one is in no certificate
+        if isinstance(e, ssl.SSLError) and getattr(e, "verify_code", None) not in NAMES_DIFFER:
+            raise
+        return tuple(name for _, name in _prove(certificate, server).get("subjectAltName", ()))
+    return None
+
+
 def _server_side(door: Door) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -210,17 +226,20 @@ def _nobody_types() -> str:
     raise ValueError("the key is encrypted, and nobody is there to type a password")
 
 
-def _prove(certificate: Path, server: ssl.SSLContext) -> None:
-    """Shake hands with ourselves, as a client that trusts just this certificate: it is in its time, and its key signs. Raises
-    SSLError."""
+def _prove(certificate: Path, server: ssl.SSLContext, host: str | None = None) -> Mapping[str, Any]:
+    """Shake hands with ourselves, as a client that trusts just this certificate, and return what it says: it is in its time, its key signs,
+    and `host`, if given, is among its names. Raises SSLError; ValueError for a `host` that is none."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False  # by which of its names others call us is theirs to know
+    client.check_hostname = host is not None  # by which of its names others call us is theirs to know
+    client.hostname_checks_common_name = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     client.load_verify_locations(certificate)
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
+    dialling = client.wrap_bio(back, there, server_hostname=host)
+    ends = [dialling, server.wrap_bio(there, back, server_side=True)]
     while ends:
         for end in tuple(ends):
             with suppress(ssl.SSLWantReadError):
                 end.do_handshake()
                 ends.remove(end)
+    return dialling.getpeercert() or {}

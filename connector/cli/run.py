@@ -29,9 +29,14 @@ def check(*, common: Common | None = None) -> None:
     settings = read_settings(common, look_at_files=True, contents=inside)
     if mistakes := inside(settings, frozenset()) or (*_outdated(settings), *_unknown(settings)):
         raise SettingsError(f"the settings at `{common.config}` cannot work", mistakes)
+    from connector.app_settings import misnamed
+
+    warnings = misnamed(settings)
     if common.json:
-        show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": []})
+        show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": [], "warnings": warnings})
         return
+    for said in warnings:
+        show.note(f"warning: {said}")
     show.line(f"the settings at {common.config} are in order: {settings.participant.name} ({settings.participant.id})")
 
 

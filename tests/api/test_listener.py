@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector import telemetry
-from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, tls_context
+from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, other_names, tls_context
 from connector.api.middleware import Handler
 from connector.errors import SettingsError
 from connector.values import replace
@@ -211,6 +211,16 @@ async def handshake(port: int, context: ssl.SSLContext) -> tuple[str | None, byt
 
 def test_a_door_without_a_certificate_speaks_no_tls():
     assert tls_context(DOOR) is None
+
+
+def test_a_certificate_is_believed_by_its_alternative_names_and_by_those_alone(tmp_path: Path):
+    made = trustme.CA().issue_cert("*.hospital.example", "127.0.0.1", common_name="hospital.example")
+    made.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pair.pem"))
+    door = replace(DOOR, certificate=tmp_path / "pair.pem", key=tmp_path / "pair.pem")
+    for name in ("a.hospital.example", "A.Hospital.Example", "127.0.0.1"):
+        assert other_names(door, name) is None, name
+    for name in ("hospital.example", "a.b.hospital.example", "localhost", "127.0.0.2", "::1", ".", "a" * 64, "\udc80"):
+        assert other_names(door, name) == ("*.hospital.example", "127.0.0.1"), name
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.cli.conftest import Command
 
@@ -69,6 +70,20 @@ def test_a_catalog_of_somebody_unknown_that_ours_is_to_point_to_is_reported(comm
     assert ended.code == 1
     assert "`catalog.nested` names `labb`, which is no participant of the registry; put its self-description into" in ended.err
     assert "names `hospital`" not in ended.err
+
+
+def test_a_certificate_that_is_not_for_the_address_that_is_dialled_is_told_and_no_mistake(command: Command, home: Path):
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(home / "pair.pem"))
+    settings, (own,) = home / "connector.toml", (home / "participants").iterdir()
+    text = settings.read_text().replace('certificate = ""', 'certificate = "pair.pem"', 3).replace('key = ""', 'key = "pair.pem"', 3)
+    settings.write_text(text.replace('url = ""', 'url = "https://localhost:8080"', 1))
+    own.unlink()
+    ended = command("check")
+    assert (ended.code, "are in order" in ended.out) == (0, True), ended.err
+    told = [line.partition(",")[0] for line in ended.err.splitlines()]
+    assert told == [f"warning: `{name}.url` is `https://127.0.0.1:{port}`" for name, port in (("data", 8081), ("management", 8082))]
+    assert "is not for `127.0.0.1` but for `localhost`" in ended.err
+    assert json.loads(command("check", "--json").out)["warnings"] == [line.removeprefix("warning: ") for line in ended.err.splitlines()]
 
 
 @pytest.mark.parametrize("name", ["check", "run"])
