@@ -16,7 +16,7 @@ import re
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from math import floor
 from pathlib import Path
@@ -135,22 +135,29 @@ def changing(directory: Path, *, make: bool = False) -> Iterator[None]:
     """Change keys alone: of two who each end a key because the other one stays, the second waits and looks again. What somebody who was
     killed has left half written is removed, since a seed may be in it. A directory that is not there is made if `make`. Raises
     SettingsError."""
-    try:
-        if make:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); it must be ours to read") from None
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if make:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(alone(directory))
             for left in directory.glob(f".*{SUFFIX}.*"):
                 left.unlink()
         except OSError as error:
             raise SettingsError(f"the keys in `{directory}` cannot be changed: {error.strerror}; it must be ours to write") from None
         yield
-    finally:
-        os.close(descriptor)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait until nobody else changes keys or other secrets in `directory`. Raises SettingsError."""
+    with ExitStack() as stack:
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise SettingsError(f"`{directory}` cannot be locked: {error.strerror}; it must be ours to read") from None
+        yield
 
 
 def _another(held: Keys, kid: str, now: float) -> bool:
@@ -264,6 +271,7 @@ def _write(path: Path, content: bytes, mode: int = MODE) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # ahead of all else: where it cannot be opened nothing has changed
     try:
+        temporary.unlink(missing_ok=True)  # of somebody who was killed: in a container the next one has the same number
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:

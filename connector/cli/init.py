@@ -129,14 +129,15 @@ def token(*, save_token: Annotated[bool, Parameter(negative=())] = False, common
     common = common or Common()
     hashed, saved = read_settings(common, look_at_files=False).management.token_hash_file, common.config.absolute().parent / TOKEN_FILE
     made, digest = _fresh_token()
-    keys.replace_file(hashed, f"{digest}\n".encode())
-    files = [hashed]
-    try:
-        if save_token or saved.exists():
-            keys.replace_file(saved, f"{made}\n".encode())
-            files.append(saved)
-    finally:  # whatever becomes of the copy: soon no other token is taken than this one
-        _show_token(made, files, saved, common)
+    with keys.alone(hashed.parent):  # of two at once both would be saved, each in one of the files
+        keys.replace_file(hashed, f"{digest}\n".encode())
+        files = [hashed]
+        try:
+            if save_token or saved.exists():
+                keys.replace_file(saved, f"{made}\n".encode())
+                files.append(saved)
+        finally:  # whatever becomes of the copy: soon no other token is taken than this one
+            _show_token(made, files, saved, common)
 
 
 def _show_token(made: str, files: list[Path], saved: Path, common: Common) -> None:

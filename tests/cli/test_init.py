@@ -1,17 +1,20 @@
 """`connector init`: a connector that can start, secrets that only their owner reads, and nothing overwritten. `connector token`: a lost
 admin token has a successor, the one before ends, and nobody else reads it."""
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from connector.adapters.keys import Keys
+from connector.adapters.keys import Keys, replace_file
 from connector.adapters.registry import Registry
 from connector.api import dsp_api
 from connector.app_settings import token_hash
@@ -199,6 +202,15 @@ def shown(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "x"
 
 
+@contextmanager
+def open_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def counts(shown: Path, token: str) -> bool:
     """Whether the connector takes this token once it has read its files."""
     return token_hash(load(shown / "connector.toml", {})) == hashlib.sha256(token.encode()).digest()
@@ -224,6 +236,30 @@ def test_a_token_that_was_saved_is_not_left_beside_the_one_that_counts(command: 
     for more in (("--save-token",), ()):
         token = json.loads(command("token", "--json", *more, *AT).out)["token"]
         assert ((shown / "admin-token").read_text(), counts(shown, token)) == (f"{token}\n", True)
+
+
+def test_of_two_tokens_that_are_made_at_once_the_one_that_counts_is_the_one_that_is_saved(
+    command: Command, shown: Path, monkeypatch: pytest.MonkeyPatch
+):
+    replaced = list[str]()
+
+    def with_another_in_between(path: Path, content: bytes) -> None:
+        replaced.append(path.name)
+        with suppress(BlockingIOError), open_folder(shown) as other:  # who makes another token waits here
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            pytest.fail(f"another token could have been made ahead of `{path.name}`")
+        replace_file(path, content)
+
+    monkeypatch.setattr("connector.adapters.keys.replace_file", with_another_in_between)
+    assert command("token", "--save-token", *AT).code == 0
+    assert replaced == ["admin-token.sha256", "admin-token"]
+    with open_folder(shown) as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_somebody_who_was_killed_left_half_written_is_not_in_the_way_of_who_has_the_same_number(command: Command, shown: Path):
+    (left := shown / f".admin-token.sha256.{os.getpid()}").write_text("half")
+    assert (command("token", *AT).code, left.exists()) == (0, False)
 
 
 def test_only_its_owner_reads_it_whatever_the_umask_is(command: Command, shown: Path):
