@@ -296,7 +296,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         limits = middleware.Limits(settings.limits.message_bytes, settings.limits.body_seconds)
         operator_limits = middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds)
         protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
-        protocol.admit, protocol.ready, protocol.read_ahead = disks.admit, policies.ready, policies.read_ahead
+        protocol.admit, protocol.ready, protocol.read_ahead = disks.admit, policies.ready, policies.read_aside
         doors = Doors(
             store, journal, feed, outbox, DeadLetters(journal, steps, anew), operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,

@@ -90,7 +90,7 @@ class DspApi:
         self.page_datasets = page_datasets
         self.admit: Callable[[], None] = lambda: None
         self.ready: Callable[[], Awaitable[None]] = _at_once
-        self.read_ahead: Callable[[Mapping[str, Any]], Awaitable[None]] = _not_read
+        self.read_ahead: Callable[[Mapping[str, Any]], Awaitable[object]] = _not_read
         self._description = description
 
     def add_to(self, app: web.Application) -> None:

@@ -143,7 +143,7 @@ def agreement_of(document: Mapping[str, Any], process: Process, now: float, ends
     )
 
 
-def faults(process: Process, agreement: Read, policies: Policies, own: str, now: float) -> tuple[str, ...]:
+async def faults(process: Process, agreement: Read, policies: Policies, own: str, now: float) -> tuple[str, ...]:
     """What is wrong about an agreement for participant `own`: it is between the two of us, over the terms on the table, with all that the
     text demands. Where whatever permits our purposes will do, so will terms that give all that we asked for and ask no more of us: Eclipse
     EDC agrees on the policy of its offer, however it was narrowed."""
@@ -156,7 +156,7 @@ def faults(process: Process, agreement: Read, policies: Policies, own: str, now:
         found.append(f"the agreement is dated `{said[:40]}`, and was made between the begin of its negotiation and now")
     table = policies.read(process.detail["terms"])
     if not policies.same(table, agreement) and not _gives_more(process, table, agreement, policies, own):
-        found += ["the terms differ from the last offer", *policies.differences(table, agreement)]
+        found += ["the terms differ from the last offer", *await policies.differences_aside(table, agreement)]
     return tuple(found)
 
 

@@ -53,11 +53,11 @@ class Negotiations:
             case Move.CONTRACT_REQUEST:
                 return await self._requested(process, document["offer"], claims, now)
             case Move.CONTRACT_OFFER:
-                return self._offered(process, document["offer"], now)
+                return await self._offered(process, document["offer"], now)
             case Move.ACCEPTED:
                 return await self.agree(process, claims, now)
             case Move.CONTRACT_AGREEMENT:
-                return self._agreed(process, document["agreement"], now)
+                return await self._agreed(process, document["agreement"], now)
             case Move.VERIFICATION:
                 return await self._verified(process)
             case Move.FINALIZED:
@@ -224,7 +224,7 @@ class Negotiations:
             return Settlement("refines")
         return self._policies.settle_any(terms, templates, own=self._own, target=process.dataset or "")
 
-    def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
+    async def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
         what we want and we said that this is enough; everything else is an operator's to decide, and so is a duty that we did
         not ask for, and more to pay for. What goes beyond our acceptance templates is never accepted: what has nothing in common
@@ -246,7 +246,7 @@ class Negotiations:
         more: tuple[str, ...] = ()
         if wanted is not None and not same:
             more = self._policies.burdens(terms, wanted, own=self._own, target=terms["target"])
-            changes = dict.fromkeys((*self._policies.differences(wanted, terms), *more))
+            changes = dict.fromkeys((*await self._policies.differences_aside(wanted, terms), *more))
             kept = replace(kept, detail=dict(kept.detail) | {"changes": list(changes)})
         if settled.kind != "refines":
             return _wait(kept)
@@ -256,10 +256,10 @@ class Negotiations:
             return _wait(kept)
         return Reaction(kept, Act(Move.ACCEPTED))
 
-    def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
+    async def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the agreement must be what is on the table, or more, between the two of us, with all that the text demands."""
         read = self._policies.read(document)
-        if found := faults(process, read, self._policies, self._own, now):
+        if found := await faults(process, read, self._policies, self._own, now):
             return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=found))
         verdict = self._policies.decide(
             read,
@@ -274,7 +274,7 @@ class Negotiations:
         agreement = agreement_of(document, process, now, verdict.ends)
         detail = dict(process.detail) | {"decision": verdict.document}
         if not self._policies.same(process.detail["terms"], read):  # then whoever looks is told what was agreed otherwise than asked for
-            detail["changes"] = list(self._policies.differences(process.detail["terms"], read))
+            detail["changes"] = list(await self._policies.differences_aside(process.detail["terms"], read))
         kept = replace(process, agreement=agreement.id, detail=detail)
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 

@@ -86,6 +86,12 @@ def _size_bytes(parts: int, text_bytes: int) -> int:
     return POLICY_BYTES + PART_BYTES * parts + text_bytes
 
 
+def _named(document: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The text of a document, equal for equal JSON, and its digest."""
+    text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    return text, blake2b(text, digest_size=KEY_BYTES).digest()
+
+
 def _loaded(reading: Callable[[Mapping[str, Any]], Policy], document: Mapping[str, Any]) -> Policy | PolicyError:
     try:
         return reading(document)
@@ -125,31 +131,25 @@ class Policies:
 
     def read(self, document: Document) -> Read:
         """The document with what it means."""
-        if isinstance(document, Read):
-            return document
-        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-        key = blake2b(text, digest_size=KEY_BYTES).digest()
+        return document if isinstance(document, Read) else self._found(document, *_named(document))
+
+    async def read_aside(self, document: Mapping[str, Any]) -> Read:
+        """`read`, for who can wait: a large policy takes some 20 ms, and the loop serves everybody else. It is read in a thread, one at a
+        time: several threads would keep the loop waiting for the interpreter."""
+        text, key = _named(document)
+        if len(text) > ASIDE_BYTES and self._parsed.get(key) is None:
+            await self.ready()
+            async with self._aside:
+                if self._parsed.get(key) is None:
+                    reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
+                    self._keep(key, await aside(_loaded, reading, document), len(text))
+        return self._found(document, text, key)
+
+    def _found(self, document: Mapping[str, Any], text: bytes, key: bytes) -> Read:
         if (known := self._parsed.get(key)) is not None:
             return Read(document, key, known)
         self._keep(key, parsed := _loaded(self._alike.load, document), len(text))
         return Read(document, key, parsed)
-
-    async def read_ahead(self, document: Mapping[str, Any]) -> None:
-        """Read a policy in a thread, for who asks for it next: a large one takes some 20 ms, and the loop serves everybody else. One at a
-        time: several threads would keep the loop waiting for the interpreter."""
-        await self.ready()
-        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-        key = blake2b(text, digest_size=KEY_BYTES).digest()
-        async with self._aside:
-            if self._parsed.get(key) is None:
-                reading = partial(load, options=self.options)  # what is alike is looked for on the loop alone
-                self._keep(key, await aside(_loaded, reading, document), len(text))
-
-    async def read_aside(self, document: Mapping[str, Any]) -> Read:
-        """`read`, for who can wait: a large one is read ahead."""
-        if len(orjson.dumps(document)) > ASIDE_BYTES:
-            await self.read_ahead(document)
-        return self.read(document)
 
     def _keep(self, key: bytes, parsed: Policy | PolicyError, text_bytes: int) -> None:
         parts = len(parsed.findings) + (parsed.leaves if isinstance(parsed, Policy) else 0)

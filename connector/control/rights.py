@@ -157,6 +157,7 @@ class Rights:
         left of its budgets has to pay for all that it is to bring, unless it has started and `paid` before."""
         if agreement.closed is not None:
             return _closed(agreement, now)
+        terms = await self._policies.read_aside(agreement.document)
         if agreement.ends is not None and agreement.ends <= now:
             return Ruling(self._over(agreement, claims, now), agreement)
         dataset = await self._store.dataset(agreement.dataset)
@@ -164,7 +165,6 @@ class Rights:
         if caller is None or caller.expires <= now:
             reason = f"nobody vouches for `{agreement.consumer}` any more: it has left the data space, or has no valid key"
             return Ruling(_refusal(Code.CREDENTIAL_REVOKED, now, reason), agreement, dataset, agreement.ends)
-        terms = self._policies.read(agreement.document)
         tallies = self._policies.tallies(terms)
         usage = (await self._store.usage(agreement.id) or Usage(agreement.id)) if tallies else None
         used = used_of(usage, tallies, counted, dataset.media_type if dataset else "", more, paid=paid) if usage else None
@@ -194,14 +194,14 @@ class Rights:
         counted_by = (tallies, usage, looks, asked.set_aside)
         return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, *counted_by)
 
-    def counts(self, agreement: Agreement) -> bool:
+    async def counts(self, agreement: Agreement) -> bool:
         """Whether anything is counted under an agreement."""
-        return bool(self._policies.tallies(self._policies.read(agreement.document)))
+        return bool(self._policies.tallies(await self._policies.read_aside(agreement.document)))
 
-    def demanded(self, agreement: Agreement) -> frozenset[str]:
+    async def demanded(self, agreement: Agreement) -> frozenset[str]:
         """What an agreement demands of a stream, as IRIs, whatever has become of it and of its dataset. One whose terms are not understood
         any more may have demanded that requests are signed, so it does."""
-        policy = self._policies.read(agreement.document).policy
+        policy = (await self._policies.read_aside(agreement.document)).policy
         return frozenset({SIGNED_REQUESTS}) if isinstance(policy, PolicyError) else demands(policy)
 
     def outdated(self, process: Process) -> bool:

@@ -49,7 +49,7 @@ class Transfers:
         give back, return once that is there, or after AWAITED_SECONDS. Whoever asks need not know that the other one is not settled. Of one
         participant WAITING_MAX requests wait at once; more are decided as it stands."""
         agreement, peer = await self._store.agreement(document["agreementId"]), caller.participant.id
-        if self.news is None or agreement is None or agreement.peer != peer or not self._rights.counts(agreement):
+        if self.news is None or agreement is None or agreement.peer != peer or not await self._rights.counts(agreement):
             return
         if self._waiting[peer] >= WAITING_MAX:
             return
@@ -230,7 +230,7 @@ class Views:
         transfer or agreement."""
         process = await self._store.process(Kind.TRANSFER, pid)
         agreement = await self._store.agreement(process.agreement or "") if process else None
-        return self._rights.demanded(agreement) if agreement else None
+        return await self._rights.demanded(agreement) if agreement else None
 
     async def _view(self, process: Process) -> TransferView | None:
         ruling = await self._rights.of(process, self._clock.now())
@@ -258,7 +258,7 @@ class Views:
             withheld=None if ruling.permitted else ruling.verdict.code,
             proven_until=ruling.expires,
             counted_until=ruling.looks,
-            demands=self._rights.demanded(agreement),
+            demands=await self._rights.demanded(agreement),
         )
 
     async def address(self, row: Outbound, process: Process) -> Mapping[str, Any]:

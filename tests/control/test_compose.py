@@ -1,5 +1,6 @@
 """That a decision to act becomes the right message to the right place, the row that delivers it, and the records that belong to it."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -204,7 +205,7 @@ def found(agreed: dict[str, Any], *, asked: dict[str, Any] = ASKED, **detail: An
     policies = Policies(options())
     read = policies.read(parties | agreed | {"@id": "urn:a", "@type": "Agreement"})
     began = datetime(2026, 11, 27, 9, tzinfo=UTC).timestamp()
-    return faults(process(N, "REQUESTED", C, detail=said, created=began), read, policies, US.participant, began + 86_400)
+    return asyncio.run(faults(process(N, "REQUESTED", C, detail=said, created=began), read, policies, US.participant, began + 86_400))
 
 
 WIDER = [purpose_policy(CARE, STUDY), OPEN]

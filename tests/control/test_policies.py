@@ -444,7 +444,7 @@ def purpose_policy_of(rules: int, shift: int) -> dict[str, Any]:
 
 
 @pytest.mark.asyncio
-async def test_of_policies_that_are_read_ahead_one_is_at_a_time_and_each_is_found(monkeypatch: pytest.MonkeyPatch):
+async def test_of_large_policies_one_is_read_at_a_time_and_each_is_found(monkeypatch: pytest.MonkeyPatch):
     both = threading.Barrier(2)
     apart: list[str] = []
     read: list[str] = []
@@ -458,8 +458,9 @@ async def test_of_policies_that_are_read_ahead_one_is_at_a_time_and_each_is_foun
         return odrl.load(document, **more)
 
     monkeypatch.setattr("connector.control.policies.load", load)
+    monkeypatch.setattr("connector.control.policies.ASIDE_BYTES", 0)
     policies, offers = Policies(), [OPEN | {"@id": f"urn:o:{n}"} for n in (1, 2, 2)]
-    await asyncio.gather(*(policies.read_ahead(offer) for offer in offers))
+    await asyncio.gather(*(policies.read_aside(offer) for offer in offers))
     assert sorted(read) == sorted(apart) == ["urn:o:1", "urn:o:2"]
     for offer in offers:
         assert not isinstance(policies.parse(offer), PolicyError)
@@ -469,6 +470,7 @@ async def test_of_policies_that_are_read_ahead_one_is_at_a_time_and_each_is_foun
 @pytest.mark.asyncio
 async def test_a_large_policy_is_read_while_all_threads_of_the_loop_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch):
     loop, answers, ready = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+    monkeypatch.setattr("connector.control.policies.ASIDE_BYTES", 0)
     monkeypatch.setattr("connector.control.policies.ASIDE_LEAVES", 0)
     loop.set_default_executor(ThreadPoolExecutor(1))
 
@@ -481,7 +483,7 @@ async def test_a_large_policy_is_read_while_all_threads_of_the_loop_wait_for_a_d
     policies = Policies(Options)
     try:
         async with asyncio.timeout(WAIT_SECONDS):
-            await policies.read_ahead(OPEN)
+            await policies.read_aside(OPEN)
             assert await policies.differences_aside(OPEN, OPEN) == ()
     finally:
         answers.set()

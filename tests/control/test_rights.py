@@ -1,6 +1,7 @@
 """The decision on a transfer and what follows from it: each cause by itself, each state that it may come in, and any order of both."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from connector.dsp import exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Message, Move, Role
 from connector.errors import ConnectorError, Contradiction, Refused, TokenRefused, Withdrawn
-from connector.odrl import Options
+from connector.odrl import Options, load
 from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import SIGNED_REQUESTS, Caller, Participant
@@ -257,6 +258,24 @@ async def test_an_agreement_that_ends_by_its_own_terms_names_the_rule_and_the_va
     assert (ruling.verdict.code, ruling.passing) == ("EXPIRED", False)
     assert at(10) in " ".join(ruling.verdict.reasons)
     assert ruling.verdict.grounds[0]["constraint"].startswith("/permission/0/constraint/0")
+
+
+@pytest.mark.asyncio
+async def test_a_large_agreement_is_read_while_others_have_their_turn(monkeypatch: pytest.MonkeyPatch):
+    """One of 800 parts takes 25 ms and more, and the first transfer under it is asked for long after it was made."""
+    threads: list[int] = []
+    for module in ("policies", "terms"):
+        monkeypatch.setattr(f"connector.control.{module}.load", lambda *a, **k: (threads.append(threading.get_ident()), load(*a, **k))[1])
+    monkeypatch.setattr("connector.control.policies.ASIDE_BYTES", 0)
+    made = await opened()
+    agreement = await made.agree(until(10))
+    threads.clear()
+    fresh_rights = [Rights(made.store, Policies(), made.identity) for _ in range(3)]  # type: ignore[arg-type]
+    await fresh_rights[0].under(agreement, {}, made.now(), made.now())
+    await fresh_rights[1].counts(agreement)
+    await fresh_rights[2].demanded(agreement)
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.asyncio
@@ -593,7 +612,7 @@ async def test_what_an_agreement_demands_of_a_stream_it_demands_until_it_is_forg
     assert await views.demands(process.pid) == {SIGNED_REQUESTS}
     assert await views.demands("urn:uuid:unknown") is None
     strange = await made.agree({"permission": [{"action": "use", "mood": "good"}]})
-    assert rights.demanded(strange) == {SIGNED_REQUESTS}, "whoever does not understand terms does not take them to demand nothing"
+    assert await rights.demanded(strange) == {SIGNED_REQUESTS}, "whoever does not understand terms does not take them to demand nothing"
 
 
 # Operators, peers, and what is between them
