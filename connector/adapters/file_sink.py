@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from connector.adapters.file_source import hash_file, locate, open_directory, open_regular
-from connector.adapters_streams.naming import name_new
+from connector.adapters_streams.naming import SUFFIX, name_new, tidied
 from connector.errors import Contradiction, InvalidRequest, SinkFailed
 from connector.ports.sinks import Sink
 
-SUFFIX = ".part"
 MODE = 0o600  # data under a policy: what others may read is for its owner to say
 DOUBTED = stat.S_ISVTX  # the mark of a part that the disk did not keep: nobody reads this bit of a file
 REFUSED = "the disk has refused to keep what was written"
@@ -93,7 +92,8 @@ class FileSinks:
         try:
             descriptor = open_regular(directory, name, POINTER)
             try:
-                _tidy(directory, _part_name(name, part), os.fstat(descriptor))
+                if tidied(directory, _part_name(name, part), name, os.fstat(descriptor)):
+                    return None
                 size_bytes, digest = hash_file(descriptor, stop)
                 return size_bytes, digest.digest()
             finally:
@@ -312,17 +312,8 @@ def _demand_free(directory: int, name: str, part: str, out: str, overwrite: bool
         return
     if not stat.S_ISREG(found.st_mode):
         raise InvalidRequest(f"`{out}` is there and is not a regular file; name another", pointer=POINTER)
-    _tidy(directory, part, found)
-    if not overwrite:
+    if not tidied(directory, part, name, found) and not overwrite:
         raise Contradiction(f"`{out}` exists already; remove it or name another file")
-
-
-def _tidy(directory: int, part: str, found: os.stat_result) -> None:
-    """Remove the part if it is only a second name of the file `found`: a crash came between giving the name and this."""
-    with suppress(FileNotFoundError):
-        second = os.stat(part, dir_fd=directory, follow_symlinks=False)
-        if (second.st_dev, second.st_ino) == (found.st_dev, found.st_ino):
-            os.unlink(part, dir_fd=directory)
 
 
 def _write(descriptor: int, offset: int, piece: bytes | memoryview) -> None:

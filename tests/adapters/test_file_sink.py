@@ -455,6 +455,46 @@ async def test_on_a_file_system_without_links_the_file_gets_its_name_all_the_sam
     assert ((out / "a.bin").read_bytes(), (out / PART).exists()) == (b"all of it", False)
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+async def test_on_a_file_system_without_links_a_crash_at_any_step_of_naming_leaves_what_the_next_attempt_goes_on_with(
+    out: Path, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    def none(*_names: Any, **_more: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    sinks, steps = FileSinks([out]), 0
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    await sink.append([CONTENT])
+
+    def killed(step: Any) -> Any:
+        def do(*args: Any, **more: Any) -> Any:
+            nonlocal steps
+            if (steps := steps + 1) >= at:
+                raise Killed
+            return step(*args, **more)
+
+        return do
+
+    monkeypatch.setattr(os, "link", none)
+    with monkeypatch.context() as patched:
+        for name in ("open", "replace", "unlink", "fsync"):
+            patched.setattr(os, name, killed(getattr(os, name)))
+        with pytest.raises(Killed):
+            await sink.commit()
+    await sink.close()
+    found = await sinks.existing("a.bin", ID)
+    if found is None:  # it goes on with the part
+        sink = await sinks.open("a.bin", ID, overwrite=False)
+        assert await sink.resume() == len(CONTENT)
+        await sink.commit()
+        await sink.close()
+    assert ((out / "a.bin").read_bytes(), names(out)) == (CONTENT, ["a.bin"])
+
+
 async def test_a_file_system_elsewhere_that_has_lost_a_part_is_a_failure_of_the_sink(out: Path, monkeypatch: pytest.MonkeyPatch):
     def stale(_descriptor: int) -> os.stat_result:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

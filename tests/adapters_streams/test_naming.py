@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from connector.adapters_streams.naming import NO_LINKS, name_new
+from connector.adapters_streams.naming import NO_LINKS, name_new, tidied
 
 
 @pytest.fixture
@@ -56,3 +56,26 @@ def test_another_failure_of_a_link_is_one(directory: int, tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space"):
         name_new(directory, "part", "file")
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
+def test_an_empty_file_of_somebody_else_is_none_of_a_crash_of_ours(directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "link", without_links)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        name_new(directory, "part", "file")
+    assert not tidied(directory, "part", "file", (tmp_path / "file").stat())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "part"]
+
+
+def test_what_a_file_system_says_has_failed_and_was_done_loses_no_data(directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rename = os.replace
+
+    def unanswered(*names: Any, **more: Any) -> NoReturn:
+        rename(*names, **more)
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(os, "link", without_links)
+    monkeypatch.setattr(os, "replace", unanswered)
+    with pytest.raises(OSError, match="timed out"):
+        name_new(directory, "part", "file")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"all of it"}
