@@ -65,13 +65,26 @@ def key_of(name: str) -> SigningKey:
 
 
 class ShiftedClock:
-    """Wall time that a test can move by hand."""
+    """Wall time that a test can move by hand, and let stand: no bound overtakes what has to happen before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stands: bool = False) -> None:
         self.shift_seconds = 0.0
+        self._stands_at: float | None = None
+        if stands:
+            self.stand()
 
     def now(self) -> float:
-        return time.time() + self.shift_seconds
+        return (time.time() if self._stands_at is None else self._stands_at) + self.shift_seconds
+
+    def stand(self) -> None:
+        """Wait for `go`."""
+        self._stands_at = time.time()
+
+    def go(self) -> None:
+        """Go on from where it stands."""
+        assert self._stands_at is not None
+        self.shift_seconds -= time.time() - self._stands_at
+        self._stands_at = None
 
 
 class Counted:

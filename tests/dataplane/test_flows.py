@@ -28,12 +28,12 @@ from tests.faults.patience import own_time
 
 SIZE_BYTES = 8 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
 CUT_SECONDS = 1.0  # the promise
-BOUND_SECONDS = 1.0  # ahead, in tests where time cuts: by then the stream has to run, on a busy machine too
+BOUND_SECONDS = 0.1  # ahead, in tests where time cuts: it begins to pass when the stream runs
 
 
-def quiet_flows() -> tuple[Flows, list[str]]:
+def quiet_flows(clock: ShiftedClock | None = None) -> tuple[Flows, list[str]]:
     covered: list[str] = []
-    return Flows(ShiftedClock(), covered.append), covered
+    return Flows(clock or ShiftedClock(), covered.append), covered
 
 
 # --- what was looked up, and when it is looked up again
@@ -189,16 +189,18 @@ async def test_after_a_cut_the_task_goes_on_and_is_not_cancelled_any_more():
 
 @pytest.mark.asyncio
 async def test_a_bound_that_has_passed_lets_no_stream_begin_and_one_to_come_ends_it():
-    running, _ = quiet_flows()
-    with pytest.raises(Withdrawn, match="ended"), running.running(TRANSFER, time.time() - 1, "policy-bound-passed"):
+    running, _ = quiet_flows(clock := ShiftedClock(stands=True))
+    with pytest.raises(Withdrawn, match="ended"), running.running(TRANSFER, clock.now() - 1, "policy-bound-passed"):
         pytest.fail("it began")
     assert running.seen(TRANSFER) is None
-    bound, within = time.time() + 0.05, own_time()
+    bound = clock.now() + 0.05
     async with copying(running, not_after=bound) as task:
+        within = own_time()
+        clock.go()
         with pytest.raises(Withdrawn) as cut:
             await task
     assert cut.value.code == "bound"
-    assert bound <= time.time() <= bound + within(CUT_SECONDS)
+    assert bound <= clock.now() <= bound + within(CUT_SECONDS)
 
 
 def decided(state: str = "STARTED", **detail: Any) -> Process:
@@ -226,28 +228,33 @@ async def test_a_decision_that_is_committed_moves_the_bound_of_what_runs(detail:
 
 @pytest.mark.asyncio
 async def test_a_bound_that_is_moved_away_cuts_nothing_and_a_commit_that_decides_nothing_moves_none():
-    running, _ = quiet_flows()
-    async with copying(running, not_after=time.time() + 0.05) as longer, copying(running, not_after=time.time() + 0.05) as endless:
-        running.changed(decided(ends=time.time() + 60))
+    running, _ = quiet_flows(clock := ShiftedClock(stands=True))
+    soon = clock.now() + 0.05
+    async with copying(running, not_after=soon) as longer, copying(running, not_after=soon) as endless:
+        running.changed(decided(ends=soon + 60))
         running.changed(decided(ends=None, claims_expire=None))
+        clock.go()
         await asyncio.sleep(0.1)
         assert not longer.done()
         assert not endless.done()
-    async with copying(running, not_after=time.time() + 0.05) as bound:
+    running, _ = quiet_flows(clock := ShiftedClock(stands=True))
+    async with copying(running, not_after=clock.now() + 0.05) as bound:
         running.changed(decided(format="HttpData-PULL"))
+        clock.go()
         with pytest.raises(Withdrawn):
             await bound
 
 
 @pytest.mark.asyncio
 async def test_no_decision_moves_the_bound_beyond_the_instant_from_which_bytes_count_under_other_rules():
-    running, _ = quiet_flows()
-    now = time.time()
+    running, _ = quiet_flows(clock := ShiftedClock(stands=True))
+    now = clock.now()
     async with copying(running, not_after=now + 0.1, counted_until=now + 0.1) as stream:
         running.changed(decided(ends=None, claims_expire=now + 3600))
+        clock.go()
         with pytest.raises(Withdrawn) as cut:
             await stream
-    assert (cut.value.code, time.time() >= now + 0.1) == ("counted-anew", True)
+    assert (cut.value.code, clock.now() >= now + 0.1) == ("counted-anew", True)
 
 
 @pytest.mark.asyncio
@@ -346,6 +353,7 @@ async def test_the_end_of_the_permission_cuts_a_stream_within_a_second(kind: str
         content = some_bytes(SIZE_BYTES)
         await rig.publish(content, stages=wire_.stages)
         authorization = rig.authorization()  # it does not know of the end: nothing but the gate can refuse it later
+        rig.clock.stand()
         rig.change(**first(rig))
         descriptors = len(os.listdir("/proc/self/fd"))
         async with wire_.reading(authorization) as reader:
@@ -353,11 +361,12 @@ async def test_the_end_of_the_permission_cuts_a_stream_within_a_second(kind: str
             await reader.take(300_000)
             assert rig.flows.seen(TRANSFER).running == 1
             view = rig.transfers.views[TRANSFER]
-            end = view.agreement_ends or view.bound or time.time()
+            end = view.agreement_ends or view.bound or rig.clock.now()
             within = own_time()
+            rig.clock.go()
             if later is not None:
                 rig.change(**later)
-            over = await reader.sip_to_the_end()
+            over = await reader.sip_to_the_end() + rig.clock.shift_seconds
             assert over - end <= within(CUT_SECONDS), f"the reader still got data {over - end:.2f} s after the end"
             assert 300_000 <= len(reader.taken) < SIZE_BYTES
             assert content.startswith(reader.taken), "what came before the cut is not the data"
