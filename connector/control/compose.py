@@ -154,7 +154,7 @@ async def faults(process: Process, agreement: Read, policies: Policies, own: str
         found.append("the agreement has no timestamp in the form of an XSD dateTime")
     elif not _in_its_time(said, process, now):
         found.append(f"the agreement is dated `{said[:40]}`, and was made between the begin of its negotiation and now")
-    table = policies.read(process.detail["terms"])
+    table = await policies.read_aside(process.detail["terms"])
     if not policies.same(table, agreement) and not _gives_more(process, table, agreement, policies, own):
         found += ["the terms differ from the last offer", *await policies.differences_aside(table, agreement)]
     return tuple(found)

@@ -78,7 +78,7 @@ class Negotiations:
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
         asked = read if "target" in terms else await self._policies.read_aside(dict(terms) | {"target": offer.dataset})
-        envelope = self._policies.read(envelope_of(offer))
+        envelope = await self._policies.read_aside(envelope_of(offer))
         settled = self._policies.settle(asked, envelope, party=process.peer, target=offer.dataset)
         verdict = await self._answer(offer, envelope, asked, process.peer, claims, now)
         if not verdict.permitted and settled.common is not None:
@@ -151,7 +151,8 @@ class Negotiations:
                 usage = await self._store.usage(agreement.id)
                 if usage is None or (made is not None and made.detail.get("offer", offer.id) != offer.id):
                     continue
-                full = await self._policies.used_up(agreement.document, usage, await self._store.dataset(offer.dataset))
+                read = await self._policies.read_aside(agreement.document)
+                full = await self._policies.used_up(read, usage, await self._store.dataset(offer.dataset))
                 if full:
                     what = " and ".join(f"`{compact(operand)}`" for operand in full)
                     return f"agreement `{agreement.id}` from this offer is used up ({what}), and another has a quota of its own"
@@ -173,9 +174,10 @@ class Negotiations:
         if replaced and not self._still(process, terms, offer, claims, now):
             reason = f"offer `{id}` of dataset `{process.dataset}` says something else by now, and these terms do not lie within it"
             return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
-        policies = (terms, envelope) if process.state == State.REQUESTED else (terms,)
-        unable = await self._unmeasured(terms, offer)
-        verdicts = [unable or self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
+        asked = await self._policies.read_aside(terms)
+        policies = (asked, envelope) if process.state == State.REQUESTED else (asked,)
+        unable = await self._unmeasured(asked, offer)
+        verdicts = [unable or self._decide(policy, process.peer, offer.dataset, asked, claims, now) for policy in policies]
         verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])
         # The agreement ends when its own terms do: an operator may have agreed to more than is on offer.
         kept = replace(process, detail=self._keep(process, terms, verdict, claims) | {"ends": verdicts[0].ends})

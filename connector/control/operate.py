@@ -11,7 +11,7 @@ from connector.control import negotiate
 from connector.control.catalog import PeerCatalogs, base_of
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
-from connector.control.policies import Policies, Read
+from connector.control.policies import Document, Policies, Read
 from connector.control.steps import Steps
 from connector.control.terms import with_purposes
 from connector.control.transfers import Transfers, begin
@@ -69,8 +69,9 @@ class Operations:
             raise NotFound(f"`{peer.name}` has no such offer for dataset `{dataset}`")
         now, own = self._journal.clock.now(), self._identity.own
         for one in offers:
+            read = await self._policies.read_aside(one)
             verdict = self._policies.decide(
-                one, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation"
+                read, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation"
             )
             if verdict.permitted:
                 return one
@@ -102,7 +103,7 @@ class Operations:
         if policy is not None:
             self._understood(policy)  # with its own context: the message has ours
         terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
-        read = self._understood(terms)
+        read = self._understood(await self._policies.read_aside(terms))
         templates = (acceptance,) if isinstance(acceptance, Mapping) else tuple(acceptance)
         self._within(terms, templates, dataset)
         process = negotiate.begin(
@@ -337,7 +338,7 @@ class Operations:
             )
         return move
 
-    def _understood(self, terms: Mapping[str, Any]) -> Read:
+    def _understood(self, terms: Document) -> Read:
         read = self._policies.read(terms)
         if isinstance(read.policy, PolicyError):
             raise read.policy
@@ -374,16 +375,11 @@ class Operations:
             over = agreement.closed is not None or (agreement.ends is not None and agreement.ends <= now)
             if over or not agreement.final or agreement.consumer != own.id:
                 continue
-            wanted = purposes or self._policies.purposes(agreement.document)
+            read = await self._policies.read_aside(agreement.document)
+            wanted = purposes or self._policies.purposes(read)
+            used = self._policies.unused(read)  # the provider counts; if all is used up it will say so
             verdict = self._policies.decide(
-                agreement.document,
-                party=own.id,
-                target=dataset,
-                purposes=wanted,
-                claims=own.claims,
-                now=now,
-                stage="transfer",
-                used=self._policies.unused(agreement.document),  # the provider counts; if all is used up it will say so
+                read, party=own.id, target=dataset, purposes=wanted, claims=own.claims, now=now, stage="transfer", used=used
             )
             if verdict.permitted:
                 return agreement

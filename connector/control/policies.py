@@ -133,9 +133,11 @@ class Policies:
         """The document with what it means."""
         return document if isinstance(document, Read) else self._found(document, *_named(document))
 
-    async def read_aside(self, document: Mapping[str, Any]) -> Read:
+    async def read_aside(self, document: Document) -> Read:
         """`read`, for who can wait: a large policy takes some 20 ms, and the loop serves everybody else. It is read in a thread, one at a
         time: several threads would keep the loop waiting for the interpreter."""
+        if isinstance(document, Read):
+            return document
         text, key = _named(document)
         if len(text) > ASIDE_BYTES and self._parsed.get(key) is None:
             await self.ready()

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import pickle
+import threading
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp import wire
 from connector.dsp.answers import MENDED
+from connector.dsp.forms import tidy
 from connector.dsp.messages import CONTEXT
 from connector.errors import NotFound, PeerFailed
 from connector.ports import Caller, Participant
@@ -555,6 +557,19 @@ async def test_an_offer_without_any_rule_hides_no_other_one_of_its_dataset(at: D
     assert (await at.us.asked("POST", "/catalog/dataset", asked))["dataset"]["hasPolicy"] == dataset["hasPolicy"]
     at.peer.script = lambda _m, _p, _d: (200, alone | {"hasPolicy": offers[:1]})
     assert (await at.us.manage("POST", "/catalog/dataset", asked)).status == 502
+
+
+@pytest.mark.asyncio
+async def test_a_large_page_of_a_peer_is_read_while_others_have_their_turn(at: Desk, monkeypatch: pytest.MonkeyPatch):
+    """One of 1,000 datasets takes 100 ms, and one on which each is none seconds."""
+    threads: list[int] = []
+    monkeypatch.setattr("connector.dsp.forms.tidy", lambda value: (threads.append(threading.get_ident()), tidy(value))[1])
+    page = EDC_SAID["catalog-with-an-empty-offer"]
+    at.peer.script = lambda _m, _p, _d: (200, page | {"dataset": page["dataset"] + [{"@id": f"urn:none:{n}"} for n in range(1_000)]})
+    shown = await at.us.asked("POST", "/catalog", {"peer": "biopharma"})
+    assert len(shown["left_out"]) > 1_000
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.asyncio

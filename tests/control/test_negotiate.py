@@ -13,10 +13,10 @@ from connector.control.terms import MORE_TO_PAY
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
-from connector.odrl import differences
+from connector.odrl import differences, load
 from connector.records import Agreement
 from connector.values import replace
-from tests.control.stand import C, N, request, say
+from tests.control.stand import C, N, P, request, say
 from tests.metering_bills.priced import leaf, price
 from tests.pair import (
     OPEN,
@@ -343,6 +343,23 @@ async def agreed(at: Desk, state: str, *, accept: str = "operator", **changed: A
     answer = await say(at, Move.CONTRACT_AGREEMENT, process, replace(right, document=document))
     assert (answer.status, answer.json["state"]) == (200, "AGREED"), answer.body
     return process, document
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_terms_that_came_long_ago_are_read_while_others_have_their_turn(at: Desk, monkeypatch: pytest.MonkeyPatch):
+    """What was read when they came is not known any more after a start, or after thousands of others."""
+    (terms,) = await on_offer(at, purpose_policy(CARE, STUDY))
+    narrower = narrowed(terms, STUDY)
+    mine = await at.us.put(negotiation(at.us, at.peer, "OFFERED", P, dataset=terms["target"], terms=narrower))
+    threads: list[int] = []
+    for module in ("policies", "terms"):
+        monkeypatch.setattr(f"connector.control.{module}.load", lambda *a, **k: (threads.append(threading.get_ident()), load(*a, **k))[1])
+    monkeypatch.setattr("connector.control.policies.ASIDE_BYTES", 0)
+    document = wire.message(Move.ACCEPTED, consumer_pid=mine.peer_pid, provider_pid=mine.pid)
+    assert (await at.peer.send(at.us, "POST", f"/negotiations/{mine.pid}/events", document)).status == 200
+    await at.us.state(N, mine.pid, "AGREED")
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.asyncio(loop_scope="module")

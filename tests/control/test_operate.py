@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest_asyncio
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Contradiction
+from connector.odrl import load
 from connector.records import Agreement, Changes, Offer
 from connector.values import replace
 from tests.control.test_peer_datasets import described
@@ -126,6 +128,23 @@ async def test_an_offer_of_the_peer_that_we_do_not_understand_is_not_asked_for(a
     answer = await negotiate(at, status=422)
     assert answer["reasons"][0].startswith("/permission/0/constraint/0/leftOperand: ")
     assert not [path for method, path, _ in at.peer.calls if method == "POST"]
+
+
+@pytest.mark.asyncio
+async def test_what_a_peer_has_written_is_read_for_an_order_while_others_have_their_turn(at: Desk, monkeypatch: pytest.MonkeyPatch):
+    """A large offer or agreement takes 25 ms, and there may be many of them."""
+    threads: list[int] = []
+    for module in ("policies", "terms"):
+        monkeypatch.setattr(f"connector.control.{module}.load", lambda *a, **k: (threads.append(threading.get_ident()), load(*a, **k))[1])
+    monkeypatch.setattr("connector.control.policies.ASIDE_BYTES", 0)
+    offering(at, only_for("did:web:x.example") | {"@id": "urn:o:1"}, purpose_policy("research") | {"@id": "urn:o:2"})
+    await negotiate(at, purposes=["research"])
+    assert len(threads) == 3, "two offers, and what is asked for"
+    agreed = agreement(at.us, at.peer, C, policy=purpose_policy("research"))
+    await at.us.connector.journal.commit(Changes(saves=(agreed,)))
+    assert await at.us.connector.operations.reusable(at.peer.id, D, ("research",)) == agreed
+    assert len(threads) == 4
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize("path", ["/negotiations", "/transfers"])
