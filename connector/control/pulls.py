@@ -337,7 +337,9 @@ class Pulls:
     async def _fetched(self, result: Pull) -> Pull:
         stored = await self._store.pull(result.id) or result
         known = {name: getattr(result, name) for name in ("size_bytes", "sha256", "stated", "received_bytes")}
-        return await self._kept.save(stored, stage="complete", reasons=orders.joined(stored.reasons, result.reasons), **known)
+        complete = await self._kept.save(stored, stage="complete", reasons=orders.joined(stored.reasons, result.reasons), **known)
+        self.live.pop(result.id, None)  # there is no progress any more, however long the provider takes to hear of the end
+        return complete
 
     async def _moved(self, begun: Process) -> bool:
         process = await self._store.process(Kind.TRANSFER, begun.pid)

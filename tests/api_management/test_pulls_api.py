@@ -1,13 +1,16 @@
 """An operator says that there is enough of an order, or cancels it."""
 
+import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from connector.dsp.exchange import Process
 from connector.records import Changes, Pull
 from tests import pair
-from tests.control.orders import BIG, D, T, place, settled
+from tests.control.orders import BIG, CONTENT, D, T, order, place, settled
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,6 +53,27 @@ async def test_a_bound_of_nothing_is_refused(tmp_path: Path, bound: dict[str, ob
     async with pair.running(pair.site(tmp_path / "hospital", "hospital")) as us:
         wish = {"peer": "x", "dataset": "urn:d", "out": "/x"}
         assert (await us.manage("POST", "/pulls", wish | bound)).status == 400
+
+
+async def test_an_order_that_has_all_of_its_data_is_not_shown_as_fetching_them_while_the_provider_is_slow_to_hear_it(tmp_path: Path):
+    heard = asyncio.Event()
+    async with pair.pair(tmp_path) as both:
+        store = both.provider.connector.store
+
+        async def slow(changes: Changes) -> Any:
+            if any(isinstance(record, Process) and record.kind is T and record.state == "COMPLETED" for record in changes.saves):
+                await heard.wait()
+            return await type(store).commit(store, changes)
+
+        await both.provider.publish(D, content=CONTENT)
+        with both.provider.commits(slow):
+            ordered = await order(both.consumer)
+            await settled(both.consumer, ordered["id"], "complete")
+            view = await both.consumer.asked("GET", f"/pulls/{ordered['id']}")
+            assert (view["stage"], view["received_bytes"]) == ("complete", len(CONTENT))
+            assert (await both.consumer.asked("GET", "/pulls"))["items"] == [view]
+            heard.set()
+            assert (await settled(both.consumer, ordered["id"])).stage == "done"
 
 
 async def test_a_range_is_ordered_proven_and_counted_on_both_sides_by_the_leaves_that_hold_it(tmp_path: Path):
