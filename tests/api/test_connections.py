@@ -176,8 +176,9 @@ async def test_a_rest_that_fits_into_a_buffer_is_cut_too(log: io.StringIO):
         answering.set()
         return await small(request)
 
-    async with opened(at_root(answer), unread_seconds=UNREAD, idle_seconds=0.1) as at, deaf(at.port) as (reader, writer):
+    async with opened(at_root(answer), unread_seconds=UNREAD) as at, deaf(at.port) as (reader, writer):
         asked, server = 0, at.runner.server
+        assert server is not None
         async with asyncio.timeout(20):
             while not any(wire.get_write_buffer_size() for wire in wires):
                 asked += 1
@@ -187,6 +188,7 @@ async def test_a_rest_that_fits_into_a_buffer_is_cut_too(log: io.StringIO):
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
         assert 0 < sum(wire.get_write_buffer_size() for wire in wires) < 20_000
+        server.pre_shutdown()  # as when it was idle for too long, which it must not have been before
         await said_cut(log)
         assert await asyncio.wait_for(drained(reader), 5) < asked * 20_000
         await at_last(gone(server))
