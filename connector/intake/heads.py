@@ -13,7 +13,7 @@ from connector.origins import origin
 from connector.values import Value
 
 # Time-outs, overload, a proxy whose upstream restarts.
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+LATER = frozenset({408, 425, 429, 500, 502, 503, 504, 507})  # the last: what it has to write finds no place now (RFC 4918, 11.5)
 LENGTH_DIGITS_MAX = 18
 LINK_CHARACTERS_MAX = 8192  # of all links of an answer: ours has one of 150
 # RFC 8288, 3: `<target>; name=value; name="value", <target> ...`. What does not fit is no link.

@@ -17,6 +17,7 @@ from connector.adapters.peer_http import HttpPeer
 from connector.errors import PeerFailed, PeerRefused, Unauthenticated
 from connector.intake import account, patience, proven
 from connector.intake.account import Account
+from connector.intake.beside import PROBLEM
 from connector.intake.promise import Broken
 from connector.intake_accounts.earlier import durable
 from connector.metering.objects import Ack, Manifest, Receipt, digest, kept
@@ -108,11 +109,12 @@ async def test_an_account_that_somebody_else_has_changed_is_not_written_over(tmp
         assert (await consumer.account()).status == "disputed"
 
 
-async def test_an_ack_that_was_lost_comes_for_the_same_receipt_again(tmp_path: Path):
+@pytest.mark.parametrize("status", [503, 507])
+async def test_an_ack_that_was_lost_comes_for_the_same_receipt_again(tmp_path: Path, status: int):
     lost = [True, True, True]
 
     def loses(_provider: SignedProvider) -> web.Response | None:
-        return web.Response(status=503) if lost and lost.pop() else None
+        return web.json_response({"type": f"{PROBLEM}sink-failed"}, status=status) if lost and lost.pop() else None
 
     async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
         provider.lies["ack"] = at_receipt(3, loses)
