@@ -33,6 +33,7 @@ from connector.errors import (
     MeterRefused,
     NotFound,
     ProofRefused,
+    SinkFailed,
     TokenRefused,
     TooLarge,
     TooSlow,
@@ -172,10 +173,22 @@ class MeteringApi:
             proof.cover(body)
         receipt = _jws(body)
         try:
-            taken = await self._receipts.take(transfer, receipt, await self._state(ask))
+            taken = await self._taken(transfer, receipt, await self._state(ask))
         except MeterRefused as error:
             taken = Answered(Outcome.REFUSED, "", error.code, error.message)
         return _answer(JWT, taken.ack.encode("ascii")) if not taken.code else _refused(request, taken)
+
+    async def _taken(self, transfer: str, receipt: str, state: str) -> Answered:
+        """`Receipts.take`, once more where the index of the data could not be read: for who asks for them it is opened anew, or made, and
+        who signs last asks for nothing any more."""
+        try:
+            return await self._receipts.take(transfer, receipt, state)
+        except SinkFailed:
+            account = self._accounts.at_hand(transfer)
+            if account is None or account.log.root is None:
+                raise
+            await self._finite(account.permit)
+        return await self._receipts.take(transfer, receipt, state)
 
     async def _last(self, request: web.Request) -> web.Response:
         """What a consumer takes up again that has lost its own."""

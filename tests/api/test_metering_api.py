@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest_asyncio
 from connector.merkle import checkpoints, notes
 from connector.merkle.tiles import CheckedTiles, edge, over
 from connector.merkle.tree import leaf_hash
-from connector.metering import chain, chain_consumer
+from connector.metering import chain, chain_consumer, credit
 from connector.metering.content import CHUNK_BYTES, read_etag, read_header
 from connector.metering.objects import Checkpoint
 from connector.records.metering import Counts
@@ -233,6 +234,24 @@ async def test_a_body_that_is_no_receipt_is_refused(consumer: Consumer):
 async def test_a_receipt_of_a_transfer_without_a_manifest_is_told_to_get_one(consumer: Consumer):
     status, body = await consumer.post("a.b.c")
     assert (status, orjson.loads(body)["code"]) == (409, "manifest-missing")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("left", [b"", None], ids=["cut short", "gone"])
+async def test_the_last_receipt_is_taken_though_the_index_of_its_data_is_not_what_it_was_any_more(consumer: Consumer, left: bytes | None):
+    lines = b"a line\n" * 100_000
+    await consumer.rig.publish(lines, "lines.ndjson", "application/x-ndjson")
+    manifest = await consumer.begin()
+    assert (await consumer.get())[1] == lines
+    logs = consumer.rig.logs
+    assert logs is not None
+    for index in logs.folder.glob("*.log"):
+        os.truncate(index, 0)
+        if left is None:
+            index.unlink()
+    consumer.log = credit.finite(manifest, records=lambda _first, _end: 100_000)
+    await consumer.sign((1, consumer.log.leaves), state="complete")
+    assert consumer.account.status == "complete"
 
 
 @pytest.mark.asyncio
