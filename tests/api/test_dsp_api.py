@@ -19,7 +19,7 @@ from connector.adapters import keys, registry
 from connector.api.dsp_api import ROUTES, version_document
 from connector.app import Automatic
 from connector.control.publish import ID_IN_ADDRESS_MAX
-from connector.dsp import exchange
+from connector.dsp import exchange, wire
 from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.filters import FILTER_CHARACTERS_MAX
 from connector.dsp.filters import text as filter_text
@@ -278,6 +278,19 @@ async def test_a_large_policy_of_a_message_is_read_while_others_have_their_turn(
     answer = await desk.peer.send(desk.us, "POST", REQUEST, first_request(callbackAddress=desk.peer.site.base, offer=terms))
     assert (answer.status, len(threads)) == (201, 1 if members else 2), answer.body
     assert threading.get_ident() not in threads
+
+
+async def test_a_large_message_is_parsed_while_others_have_their_turn(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """The largest take 30 ms."""
+    threads, parsing = [], wire.parse
+    monkeypatch.setattr(wire, "parse", lambda *asked: (threads.append(threading.get_ident()), parsing(*asked))[1])
+    process, agreed = await stage(desk, Kind.TRANSFER, Role.PROVIDER, "STARTED")
+    for reasons in (1, 40):
+        document = document_of(Move.TRANSFER_TERMINATION, process, agreed) | {"reason": ["x" * 500] * reasons}
+        assert (await desk.peer.send(desk.us, "POST", f"/transfers/{process.pid}/termination", document)).status == (
+            200 if reasons == 1 else 400
+        )
+    assert [each == threading.get_ident() for each in threads] == [True, False]
 
 
 # ---- negotiations and transfers: the tables, over HTTP
