@@ -15,8 +15,10 @@ import pytest_asyncio
 from connector import telemetry
 from connector.adapters import keys
 from connector.adapters.clock import SystemClock
+from connector.control import outbox
 from connector.dsp import answers, wire
 from connector.dsp.messages import Kind, Move
+from connector.remembered import pause_seconds
 from connector.settings.fields import DeliverySettings
 from connector.values import replace
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, facts, letters, refusing, said, say, scripted, standing, suspended
@@ -90,8 +92,14 @@ async def test_every_attempt_at_a_start_carries_a_data_address_of_its_own(at: De
 
 
 @pytest.mark.asyncio
-async def test_pauses_between_attempts_grow_up_to_a_bound_and_are_jittered(tmp_path: Path):
-    first, longest = 0.02, 0.2
+async def test_pauses_between_attempts_grow_up_to_a_bound_and_are_jittered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first, longest, meant = 0.02, 0.2, list[float]()
+
+    def noted(*of: Any, **more: Any) -> float:
+        meant.append(pause_seconds(*of, **more))
+        return meant[-1]
+
+    monkeypatch.setattr(outbox, "pause_seconds", noted)
     delivery = DeliverySettings(first_retry_seconds=first, retry_seconds_max=longest)
     async with desk(tmp_path / "desk", delivery=delivery) as at:
         await at.us.publish(DATASET)
@@ -107,8 +115,9 @@ async def test_pauses_between_attempts_grow_up_to_a_bound_and_are_jittered(tmp_p
             await suspended(at, process)
     bounds = [min(longest, first * 2**attempt) for attempt in range(1, 9)]
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert all(pause >= bound / 4 for pause, bound in zip(pauses, bounds, strict=True))
-    assert any(pause < bound * 0.95 for pause, bound in zip(pauses, bounds, strict=True)), "not always the whole pause"
+    assert all(bound / 4 <= pause <= bound for pause, bound in zip(meant, bounds, strict=True))
+    assert any(pause < bound * 0.95 for pause, bound in zip(meant, bounds, strict=True)), "not always the whole pause"
+    assert all(pause >= at_least for pause, at_least in zip(pauses, meant, strict=True)), "and that is what it waits"
 
 
 @pytest.mark.asyncio
