@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
+from connector.api.connections import LINGER_SECONDS
 from connector.api.listener import Listening
 from connector.dataplane.flows import Flows
 from connector.dataplane_live.lives import Lives
+
+DATA = "data"  # the door at which streams leave
 
 
 def spawn(tasks: set[asyncio.Task[None]], work: Any) -> None:
@@ -39,11 +43,21 @@ async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
 
 
 async def drain(listeners: Sequence[Listening], flows: Flows, lives: Lives, seconds: float) -> None:
-    """Let what runs at these doors finish; a stream that takes longer, or has no end, is cut, and its reader comes back for the rest."""
+    """Let what runs at these doors finish; a stream that takes longer, or has no end, is cut, and its reader comes back for the rest. What
+    a reader signs for comes in by connections that it has open: the door of the data closes those no sooner than the last stream is over,
+    which would stand still without."""
     for transfer in lives.transfers:
         flows.cut(transfer, "shutdown")
     cut = asyncio.get_running_loop().call_later(seconds, flows.cut_everything, "shutdown")
+
+    async def finish(listening: Listening) -> None:
+        if listening.door.name == DATA:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds + LINGER_SECONDS):
+                    await flows.finished()
+        await listening.drain()
+
     try:
-        await asyncio.gather(*(each.drain() for each in listeners))
+        await asyncio.gather(*map(finish, listeners))
     finally:
         cut.cancel()

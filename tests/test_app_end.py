@@ -18,9 +18,10 @@ from connector import app
 from connector.app_end import until
 from connector.dsp.messages import Kind, Role
 from connector.errors import ProfilesUnread
-from connector.settings.fields import LimitsSettings
+from connector.settings.fields import LimitsSettings, MeteringSettings
 from connector.values import replace
 from tests import pair
+from tests.control.orders import BIG, under_way, upstream
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import some_bytes
 from tests.dataplane.test_composed import CUT_SECONDS, SIZE_BYTES, started
@@ -146,6 +147,21 @@ async def test_a_suspension_cuts_a_stream_during_the_end_too(tmp_path: Path):
             assert await reader.sip_to_the_end() - begun < within(CUT_SECONDS)
             assert len(reader.taken) < SIZE_BYTES
         await asyncio.wait_for(closing, 5)
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_is_signed_for_on_its_way_may_finish_as_its_reader_can_still_sign(tmp_path: Path):
+    """The credit is a quarter of what is still to come."""
+    small = {"metering": MeteringSettings(window_bytes=262_144, credit_windows=2), "limits": LimitsSettings(drain_seconds=5.0)}
+    async with upstream() as source, pair.pair(tmp_path, provider=small) as both:
+        order, us = await under_way(both, source), both.provider
+        closing = asyncio.create_task(us.connector.close())
+        await only_ops(us.site)
+        source.go_on.set()
+        async with asyncio.timeout(20):
+            await closing
+            while (await both.consumer.asked("GET", f"/pulls/{order.id}"))["received_bytes"] < len(BIG):  # noqa: ASYNC110 - no commit
+                await asyncio.sleep(0.02)
 
 
 # ---- a process

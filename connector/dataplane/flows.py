@@ -77,6 +77,7 @@ class Flows:
         self._running: dict[str, set[Running]] = {}
         self._coverage: dict[str, Coverage] = {}
         self._used: dict[str, _Usage] = {}
+        self._left = asyncio.Event()  # set with the end of each stream
 
     def lease(self, transfer: str) -> Lease:
         """The lease of a transfer as it stands now; take it before looking the transfer up."""
@@ -175,6 +176,13 @@ class Flows:
         last_access = self._clock.now() if running else used.last_access
         return Seen(last_access, running, used.sent_bytes, coverage is not None and coverage.full)
 
+    async def finished(self) -> None:
+        """Wait until the streams that run now are over, however they end."""
+        streams = {stream for streams in self._running.values() for stream in streams}
+        while any(stream in self._running.get(stream.transfer, ()) for stream in streams):
+            self._left.clear()
+            await self._left.wait()
+
     def cut_everything(self, code: str) -> None:
         """End all streams: the process stops. Peers come back for the rest."""
         for transfer in tuple(self._running):
@@ -205,6 +213,7 @@ class Flows:
         streams.discard(stream)
         if not streams:
             del self._running[stream.transfer]
+        self._left.set()
         self._touch(stream.transfer, 0)
 
 
