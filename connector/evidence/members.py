@@ -27,10 +27,9 @@ from math import isfinite
 from typing import Any, Final
 
 import orjson
-import rfc8785
 
 from connector.evidence.codes import CODES
-from connector.metering.content import read_bytes
+from connector.metering.content import canonical, read_bytes
 from connector.metering.counts import COUNTED
 from connector.values import Value
 
@@ -45,9 +44,6 @@ HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 DIGEST_BYTES: Final = 32
 BASE64: Final = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")  # of a SHA-256, with no bits behind it
 NO_VALUES: Final[Mapping[str, object]] = {}
-
-# What may be a number that RFC 8785 writes otherwise than most: a fraction, or one of 16 digits or more.
-OTHER_NUMBERS: Final = tuple(re.compile(rb"%s-?\d(?:\d*[.eE]|\d{15})" % before) for before in (rb'":(?<!\\":)', rb"\[", rb","))
 
 Is = Callable[[object], bool]
 
@@ -248,7 +244,7 @@ def write(kind: str, value: Mapping[str, Any]) -> bytes:
     if faults:
         code, pointer, values = faults[0]
         raise ValueError(f"a member of kind `{kind}` cannot be written: {CODES[code].format(**values)} at `{pointer}`")
-    line = rfc8785.dumps({"kind": kind, **value})
+    line = canonical({"kind": kind, **value})
     if len(line) > LINE_BYTES_MAX:
         raise ValueError(f"a member of kind `{kind}` cannot be written: {CODES['line-long'].format(most=LINE_BYTES_MAX)}")
     return line + b"\n"
@@ -290,22 +286,11 @@ def read(body: bytes, found: list[Finding]) -> Iterator[Member]:
 
 
 def _is_canonical(value: dict[str, Any], text: bytes) -> bool:
-    """Whether a line is in its only spelling. Where it has ASCII alone, and no number but small whole ones, sorting is all that there is to
-    it, and is done in C."""
-    plain = text.isascii() and b'\\\\"' not in text and not any(each.search(text) for each in OTHER_NUMBERS)
-    if plain and _sorted(value) == text:
-        return True
+    """Whether a line is in its only spelling."""
     try:
-        return rfc8785.dumps(value) == text
-    except (rfc8785.CanonicalizationError, RecursionError):  # a number that JSON does not carry without loss; too deep
+        return canonical(value) == text
+    except ValueError:  # a number that JSON does not carry without loss; too deep
         return False
-
-
-def _sorted(value: dict[str, Any]) -> bytes | None:
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:  # deeper than most
-        return None
 
 
 def _faults(kind: object, value: Mapping[str, Any]) -> Iterable[tuple[str, str, dict[str, object]]]:

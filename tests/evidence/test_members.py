@@ -90,6 +90,14 @@ def test_a_line_is_taken_in_its_only_spelling_whatever_it_says(value: dict[str, 
         assert [each.code for each in found] == ([] if rfc8785.dumps(orjson.loads(text)) == text else ["line-spelling"])
 
 
+def test_what_a_file_says_of_transfers_is_written_in_c(monkeypatch: pytest.MonkeyPatch):
+    """An invoice may have tens of thousands of flows, and the canonical form in Python takes ten times as long."""
+    monkeypatch.setattr(rfc8785, "dumps", None)
+    for kind in ("invoice", "agreement", "transfer", "receipt", "entry"):
+        for member in SOUND.all(kind):
+            assert write(kind, member).endswith(b"\n")
+
+
 def test_members_take_little_more_memory_than_their_lines():
     entry = SOUND.one("entry") | {"log": "hospital.example/a-ledger-with-a-name", "proof": ["A" * 43 + "="] * 24, "jws": None}
     body = b"".join(write("entry", entry | {"index": number, "body": f"{number:0300}"}) for number in range(500))

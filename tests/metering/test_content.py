@@ -1,4 +1,5 @@
 import hashlib
+from functools import reduce
 from typing import Any
 
 import orjson
@@ -272,7 +273,30 @@ def test_the_cheap_digest_of_json_is_the_digest(document: dict[str, Any]):
 
 
 @pytest.mark.parametrize(
-    "value", [1.0, 1e16, 1e21, 1.5e-7, -0.0, -5, 0.1, [1e2], "1.0", 'a"1.5', "\\", '\\"', "\u007f\x1f", {"\U0001f600": 1, "\uffff": 2}]
+    "value",
+    [
+        1.0,
+        1e16,
+        1e21,
+        1.5e-7,
+        -0.0,
+        -5,
+        0.1,
+        [1e2],
+        "1.0",
+        'a"1.5',
+        "\\",
+        '\\"',
+        "\u007f\x1f",
+        {"\U0001f600": 1, "\uffff": 2},
+        {"a\\": 1.0},
+        {'a"': [1.0]},
+        '\\":1.5',
+        "[1.5",
+        ",1e3",
+        [[2, 1.0]],
+        reduce(lambda inner, _: [inner], range(260), []),
+    ],
 )
 def test_the_cheap_digest_sees_what_jcs_spells_otherwise(value: Any):
     assert digest_of_json({"a": value, "b": 1}) == digest_of({"b": 1, "a": value})
