@@ -19,7 +19,7 @@ from connector.errors import NotFound, PolicyError
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.closing import instant_of
 from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, total, unsigned_time
-from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
+from connector.metering.objects import Receipt, ack_of, digest, kept, manifest_of
 from connector.metering_bills.currencies import decimal
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
 from connector.metering_bills.prices import Plan
@@ -71,7 +71,8 @@ class Bills:
         signed for or not; by a transfer without receipts that is our own word, `consumer-only`, and on no bill. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
-        last = standing([reading for account in accounts for reading in await self._readings(account, (inf,), accounts)])
+        bound = self._policies.meters_time(agreement.document)
+        last = standing([each for account in accounts for each in await self._readings(account, (inf,), accounts, bound=bound)])
         signed = total(each.counts for each in last.values() if each.attested == "both")
         provider = agreement.provider == self._own()
         came = {} if provider else await self._received.under(id)
@@ -126,26 +127,27 @@ class Bills:
         if plan is None:
             raise NotFound(NO_PRICES.format(id))
         accounts = await self._store.metered_of(id)
+        before = self._clock.now() + AHEAD_SECONDS_MAX if ends is None else ends
+        instants, bound = (before,) if begins is None else (begins, before), self._policies.meters_time(agreement.document)
+        found, signed = list[tuple[Metered, list[Reading]]](), inf
+        for account in accounts:
+            found.append((account, await self._readings(account, instants, accounts, bound=bound)))
+            signed = min(signed, manifest_of(account.manifest).issued) if account.sequence else signed
+        readings = [reading for _, own in found for reading in own]
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
-        last = await self._last(accounts) if ends is None else ends
-        instants = (last,) if begins is None else (begins, last)
-        found = [(account, await self._readings(account, instants, accounts)) for account in accounts]
+        last = self._last(readings, before) if ends is None else ends
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
         alone = [each for account, own in found if not account.sequence and _grows(own) for each in own if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
         closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
-        readings = [reading for _, own in found for reading in own]
-        period = _earliest(min(first, last), accounts, readings) if begins is None else begins, last
+        period = _earliest(min(first, last), signed, readings) if begins is None else begins, last
         made = invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
         return replace(made, preliminary=ends is not None and ends > self._clock.now())
 
-    async def _last(self, accounts: Sequence[Metered]) -> float:
-        """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as
-        far as acks are taken; now, if none was."""
-        now = self._clock.now()
-        before = (now + AHEAD_SECONDS_MAX,)
-        readings = [reading for account in accounts for reading in await self._readings(account, before, accounts)]
-        return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
+    def _last(self, readings: Sequence[Reading], before: float) -> float:
+        """The instant after the last second in which a receipt was acknowledged, `before` which acks are taken: by the clock of who has, it
+        may run ahead of ours; now, if none was."""
+        return max((int(each.at) + 1.0 for each in readings if each.attested == "both" and each.at < before), default=self._clock.now())
 
     async def _elsewhere(self, account: Metered, accounts: Sequence[Metered]) -> bool:
         return not account.sequence and await signed_elsewhere(self._store, account, accounts) is not None
@@ -170,7 +172,7 @@ class Bills:
         over = [at for at in (agreement.ends, agreement.closed) if at is not None]
         return replace(found, ends=round(min(over) * MICROSECONDS)) if found is not None and over else found
 
-    async def _readings(self, account: Metered, before: Sequence[float], accounts: Sequence[Metered]) -> list[Reading]:
+    async def _readings(self, account: Metered, before: Sequence[float], accounts: Sequence[Metered], *, bound: bool) -> list[Reading]:
         """What an account, one of the `accounts` of its agreement, had come to at the end of each day on which we alone have counted it,
         and at the last of its receipts that were acknowledged before each of these instants. What we alone have counted comes to what is
         left of it from each instant on at which more is signed for elsewhere: what was billed of that before is credited then."""
@@ -180,16 +182,15 @@ class Bills:
             earlier = [each for each in counted if not steps or each.at < steps[0].at]
             begins = counted[-1].at if steps and not earlier else 0.0  # of the day on which it was sent nothing is billed before its end
             return earlier + [Reading(account.transfer, *each) for each in {max(begins, step.at): step.left for step in steps}.items()]
-        found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
-        bound = self._policies.meters_time((await self._agreement(account.agreement)).document)
-        return counted + [_signed(account, each, bound=bound) for each in found if each is not None]
+        found = {each.sequence: each for instant in before if (each := await last_before(self._store, account, instant)) is not None}
+        return counted + [_signed(account, each, bound=bound) for each in found.values()]
 
 
-def _earliest(begins: float, accounts: Sequence[Metered], readings: Sequence[Reading]) -> float:
+def _earliest(begins: float, promised: float, readings: Sequence[Reading]) -> float:
     """When the period of all that an agreement has come to begins (POSIX seconds): at `begins`, its signing, or before that where the clock
-    was set back after it, as transfers would be on no invoice else. Acks and manifests have whole seconds, and both sides have them."""
-    promised = (float(manifest_of(each.manifest).issued) for each in accounts if each.sequence)
-    return min((begins, *(at for at in promised if at + 1 <= begins), *(each.at for each in readings)))
+    was set back after it, as transfers would be on no invoice else: with the first manifest that was `promised` of what is signed for. Acks
+    and manifests have whole seconds, and both sides have them."""
+    return min((begins, *(float(at) for at in (promised,) if at + 1 <= begins), *(each.at for each in readings)))
 
 
 def _grows(readings: Sequence[Reading]) -> bool:
@@ -206,7 +207,7 @@ def _signed(account: Metered, each: Receipted, *, bound: bool) -> Reading:
     """At the instant of the ack, which both sides have: what a receipt says of its own time would let its signer choose the invoice. Where
     time is `bound` by a quota its provider's watch goes by that, and the consumer's, which runs on until it hears of the end, bills none
     beyond."""
-    receipt, ack = kept(Receipt, each.receipt), kept(Ack, each.ack or "")
+    receipt, ack = kept(Receipt, each.receipt), ack_of(each.ack or "")
     counts = receipt.counts
     if bound:
         counts = replace(counts, microseconds=min(counts.microseconds, ack.microseconds))

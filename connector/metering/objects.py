@@ -374,6 +374,12 @@ def manifest_of(token: str) -> Manifest:
     return kept(Manifest, token)
 
 
+@lru_cache(maxsize=64)  # it is looked at for its instant, and then read for what it says
+def ack_of(token: str) -> Ack:
+    """The ack that was stored. Raises MeterRefused."""
+    return kept(Ack, token)
+
+
 @lru_cache(maxsize=64)  # a receipt is named by its judge, its row, its evidence, its ack and the one that follows
 def digest(token: str) -> bytes:
     """By which an object is named: SHA-256 of its compact JWS."""

@@ -65,7 +65,9 @@ async def test_what_a_receipt_says_whose_ack_is_on_its_way_has_come_and_costs_wh
     _, theirs = flow("t1", [((1, 11),), ((11, 21),)][:receipts])
     *earlier, last, held = theirs
     running = order("a", "c-t1", 10 * receipts * CHUNK + 5)
-    one = await bills(Role.CONSUMER, *earlier, replace(last, ack=""), held, running, document=terms(price("1", "megabyte")))
+    one = await bills(
+        Role.CONSUMER, *earlier, replace(last, ack=""), replace(held, ack=""), running, document=terms(price("1", "megabyte"))
+    )
     told = await one.usage(ID)
     assert told["counts"]["bytes"] == 10 * receipts * CHUNK + 5
     assert told["transfers"][0]["counts"]["bytes"] == 10 * receipts * CHUNK

@@ -413,7 +413,9 @@ async def test_a_period_that_contradicts_disputes_the_account_and_one_that_is_be
         await fact(both.consumer, ours, *SAID)
         rows = await both.provider.connector.store.receipts(theirs)
         path = f"/agreements/{pair.quoted(agreement)}/statement"
-        await both.provider.connector.store.commit(Changes(saves=(replace(rows[-1], ack=None),)))  # it has not heard of the last one
+        account = await stored(both.provider, theirs)
+        behind = replace(account, ack="", version=account.version + 1)  # it has not heard of the last one
+        await both.provider.connector.store.commit(Changes(saves=(behind, replace(rows[-1], ack=None))))
         said = await both.consumer.asked("POST", path)
         assert (said["outcome"], said["code"]) == ("disputed", "statement-differs" if len(rows) > 1 else "statement-flow")
         assert (await stored(both.consumer, ours)).status == (await stored(both.provider, theirs)).status == "complete"
