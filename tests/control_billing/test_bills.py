@@ -115,7 +115,17 @@ async def test_a_bill_reads_each_object_of_a_transfer_once_and_asks_for_none_of_
     monkeypatch.setattr(store, "receipts", None)
     objects.manifest_of.cache_clear()
     monkeypatch.setattr(objects.jws, "claims_of", lambda token, claims_of=objects.jws.claims_of: read.append(token) or claims_of(token))
+    turns = list[float]()
+
+    async def another() -> None:
+        while True:
+            turns.append(0.0)
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(another())
     assert len((await one.invoice(ID, None, None)).flows) == 5
+    assert len(turns) >= 5, "others have their turn between any two transfers"
+    beside.cancel()
     last = [each for each in mine if isinstance(each, Metered)]
     assert sorted(read) == sorted(token for each in last for token in (each.manifest, each.receipt, each.ack))
 
