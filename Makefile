@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# It takes a sixth of the time of pip, which reads all that an index has of each package; and pip does it where only pip is told the way.
+UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode
 
 .PHONY: help setup demo test test-fast tck bench faults faults-ci lint format lock clean
 .DEFAULT_GOAL := help
@@ -13,9 +15,11 @@ help:            ## this list
 setup: $(READY)  ## the environment in .venv, from the hashed locks; runs again when they change
 $(READY): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(PIP) install --require-hashes -r requirements-dev.txt
+	sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
+	$(PIP) install --require-hashes -r .venv/uv.txt
+	$(UV_INSTALL) -r requirements-dev.txt || $(PIP) install --require-hashes -r requirements-dev.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q connector tests  # as the installation of a wheel does: each start takes a third less
+	$(BIN)/python -m compileall -q -j 0 -x '/test_' connector tests  # as the installation of a wheel does: each start takes a third less
 	@touch $@
 
 demo: $(READY)   ## a hospital and a biopharma exchange real data on this machine
