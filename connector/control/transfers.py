@@ -157,7 +157,7 @@ class Transfers:
         """Consumer: keep the data address, and no longer what was said when it was suspended, unless it is we who are saying so. A pull
         transfer cannot do without an address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its
         sender can still do something about it."""
-        if process.in_flight is None:
+        if process.in_flight is None and not process.halted:
             process = replace(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
         return Reaction(process) if address is None else Reaction(process, saves=(self._address(process.pid, address, now),))
 

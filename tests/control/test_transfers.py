@@ -294,6 +294,19 @@ async def test_a_start_that_comes_again_under_its_id_brings_the_address_that_cou
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_start_that_comes_again_leaves_the_reason_of_a_suspension_that_the_peer_has_refused(at: Desk):
+    process, agreed = await requested(at)
+    started = {"@id": "urn:uuid:started", "dataAddress": EDC_SAID["started"]["dataAddress"]}
+    assert (await say(at, Move.START, process, agreed, **started)).status == 200
+    running = await at.us.state(T, process.pid, "STARTED")
+    await at.us.put(replace(running, halted=True, detail=dict(running.detail) | {"reasons": ["lunch"], "ended_by": "us"}))
+    again = await say(at, Move.START, process, agreed, **started | {"dataAddress": EDC_SAID["started-again"]["dataAddress"]})
+    left = await at.us.connector.store.process(T, process.pid)
+    assert left is not None
+    assert (again.status, left.meant, left.detail["reasons"]) == (200, "SUSPENDED", ["lunch"])
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_operator_sees_where_the_data_are_also_if_edc_says_it_among_the_properties(at: Desk):
     process, agreed = await requested(at)
     assert (await say(at, Move.START, process, agreed, dataAddress=EDC_SAID["start"]["dataAddress"])).json["state"] == "STARTED"
@@ -545,7 +558,7 @@ async def test_requests_that_wait_for_money_on_its_way_back_are_few_of_each_part
         return SimpleNamespace(id="urn:a", peer=caller.participant.id)
 
     class Denies:
-        def counts(self, _agreement: Agreement) -> bool:
+        async def counts(self, _agreement: Agreement) -> bool:
             return True
 
         async def under(self, *_: object, starts: str, **__: object) -> Any:
