@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from connector.signatures.credentials import ANNOUNCED, CREDENTIAL, KEY
+from connector.signatures.credentials import ANNOUNCED, ANNOUNCED_LEAST, CREDENTIAL, KEY
 
 TOKEN: Final = re.compile(CREDENTIAL)
 PRIVATE: Final = re.compile(KEY)
@@ -65,7 +65,7 @@ def _may_be(text: str) -> bool:
         ("eyj" in plain or "earer" in plain or "dpop" in plain or "basic" in plain or "key-----" in plain or "authorization" in plain)
         or ("token" in plain or "secret" in plain or "password" in plain or "api_key" in plain)
         or ("@" in plain and "://" in plain)
-        or any(map(text.__contains__, ANNOUNCED))
+        or (len(text) >= ANNOUNCED_LEAST and any(map(text.__contains__, ANNOUNCED)))
     )
 
 

@@ -32,11 +32,12 @@ ANNOUNCED: Final = {
     **dict.fromkeys(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), "[A-Za-z0-9]{36}"),  # GitHub
     "github_pat_": "[A-Za-z0-9]{22}_[A-Za-z0-9]{59}",
     "glpat-": r"[\w-]{20,}",  # GitLab
-    **dict.fromkeys(("xoxb-", "xoxp-", "xoxa-", "xapp-"), r"\d+-[\w-]{10,}"),  # Slack
+    **dict.fromkeys(("xoxb-", "xoxp-", "xoxa-", "xapp-"), r"\d+-[\w-]{13,}"),  # Slack
     "AIza": r"[\w-]{35}",  # Google
     **dict.fromkeys(("sk_live_", "sk_test_", "rk_live_", "rk_test_"), "[A-Za-z0-9]{16,}"),  # Stripe
     "hvs.": r"[\w-]{24,}",  # Vault
 }
+ANNOUNCED_LEAST: Final = 20  # characters of each
 _ANNOUNCED: Final = "|".join(re.escape(beginning) + rest for beginning, rest in ANNOUNCED.items())
 
 KEY: Final = "-----BEGIN [A-Z ]*PRIVATE KEY-----"  # in PEM form
