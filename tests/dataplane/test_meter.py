@@ -122,13 +122,14 @@ async def test_fifty_users_of_one_agreement_get_what_it_allows_to_the_byte_and_n
 async def test_who_waits_for_what_others_hold_is_told_to_come_back_and_gets_it_then(
     rig: Rig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ):
-    monkeypatch.setattr(meter, "HELD_SECONDS", 0.05, raising=False)
     await rig.publish(b"data")
     rig.transfers.views[TRANSFER] = replace(rig.transfers.views[TRANSFER], tallies=(tally,))
     other = rig.ledger.holder(AGREEMENT, "other")
     assert await other.exchange([tally], {}) == "granted"
     async with asyncio.timeout(5):
-        assert (await fetch(http, rig))[0] == 503
+        with monkeypatch.context() as patch:
+            patch.setattr(meter, "HELD_SECONDS", 0.05)
+            assert (await fetch(http, rig))[0] == 503
         await other.close()
         assert (await fetch(http, rig))[:2] == (200, b"data")
 
@@ -153,11 +154,12 @@ async def test_who_waits_for_another_stream_of_its_transfer_that_may_wait_for_ot
 ):
     calling = asyncio.Lock()
     monkeypatch.setattr(Meters, "calling", lambda _meters, _transfer: calling)
-    monkeypatch.setattr(meter, "HELD_SECONDS", 0.05)
     await rig.publish(b"data", tallies=(bytes_up_to(SMALL),))
     async with asyncio.timeout(3):
         async with calling:
+            monkeypatch.setattr(meter, "HELD_SECONDS", 0.05)
             assert (await fetch(http, rig))[0] == 503
+        monkeypatch.undo()
         assert (await fetch(http, rig))[:2] == (200, b"data")
 
 
