@@ -65,7 +65,7 @@ class ManagementApi:
             ("POST", "/catalog/dataset", self._catalog_dataset),
             ("POST", "/negotiations", self._negotiate),
             ("POST", "/negotiations/offers", self._offer),
-            ("GET", "/processes/{pid}", self._kind),
+            ("GET", "/processes/{id}", self._kind),
             ("GET", "/negotiations", self._processes(n)),
             ("GET", "/negotiations/{pid}", self._process(n)),
             ("POST", "/negotiations/{pid}/approve", self._approve),
@@ -197,7 +197,7 @@ class ManagementApi:
     async def _kind(self, request: web.Request) -> web.Response:
         """What a process is, of whose pid nobody remembers that, and which of ours: statements, evidence and the operator over there name
         it by the pid of the peer."""
-        pid = request.match_info["pid"]
+        pid = request.match_info["id"]
         await self._d.journal.settled(pid)
         for kind in Kind:
             if await self._d.store.process(kind, pid) is not None:

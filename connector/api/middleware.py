@@ -37,7 +37,7 @@ Nowhere = Callable[[web.Request], Awaitable[None]]
 Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
 JSON = "application/json"
 JSON_TYPES = (JSON, "application/ld+json")
-IDS_OF_OTHERS = ("/datasets/{id}", "/agreements/{id}")
+IDS_OF_OTHERS = ("/datasets/{id}", "/agreements/{id}", "/processes/{id}")
 FORBIDDEN_IN_PATH = re.compile(r"//|%2f|%5c|%00|;|\\|/\.\.?/", re.IGNORECASE)
 ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)  # before the path, where a whole address is asked for (RFC 9112, 3.2.2)
 FORBIDDEN_EVERYWHERE = re.compile(r"//|%00|\\|/\.\.?/")
@@ -181,8 +181,8 @@ def guard(
 
 
 def _escaped_id(request: web.Request) -> bool:
-    """Ids of datasets are IRIs, and those of agreements are what a peer chose: they travel percent-encoded in one segment. Only
-    their routes, and those below them, take an escaped slash."""
+    """Ids of datasets are IRIs, and those of agreements, and of a peer's own processes, are what a peer chose: they travel
+    percent-encoded in one segment. Only their routes, and those below them, take an escaped slash."""
     resource = request.match_info.route.resource
     return (
         resource is not None

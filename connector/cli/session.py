@@ -64,7 +64,7 @@ def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
                     raise
                 raise ConnectorError(
                     f"`{_address(settings)}` does not take our admin token; give it the last one that `connector init` or"
-                    " `connector token` showed, in QIAO_TOKEN or with --token-file"
+                    " `connector token` showed, in QIAO_TOKEN or with --token-file; it reads one that was made while it ran at SIGHUP"
                 ) from None
 
     return asyncio.run(with_client())

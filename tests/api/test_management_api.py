@@ -183,12 +183,12 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     told = (await consumer("GET /processes/{pid}/evidence", pid=pulled["negotiation"]))["items"]
     assert [e["sequence"] for e in told] == sorted({e["sequence"] for e in told})
     assert {e["pid"] for e in told} == {pulled["negotiation"]}
-    kinds = [(await consumer("GET /processes/{pid}", pid=pulled[kind]))["kind"] for kind in ("negotiation", "transfer")]
+    kinds = [(await consumer("GET /processes/{id}", id=pulled[kind]))["kind"] for kind in ("negotiation", "transfer")]
     assert kinds == ["negotiation", "transfer"]
     for kind in ("negotiation", "transfer"):  # as a statement, evidence and the operator over there name it
         theirs = (await consumer(f"GET /{kind}s/{{pid}}", pid=pulled[kind]))["peer_pid"]
-        assert await consumer("GET /processes/{pid}", pid=theirs) == {"kind": kind, "pid": pulled[kind]}
-    assert "no negotiation or transfer `urn:x`" in (await consumer("GET /processes/{pid}", pid="urn:x", status=404))["detail"]
+        assert await consumer("GET /processes/{id}", id=theirs) == {"kind": kind, "pid": pulled[kind]}
+    assert "no negotiation or transfer `urn:x`" in (await consumer("GET /processes/{id}", id="urn:x", status=404))["detail"]
 
     # the ledger of all that: what is in it, the proof, and what may be erased
     (log,) = (await provider("GET /ledger"))["logs"]

@@ -38,6 +38,12 @@ async def test_an_agreement_is_found_by_whatever_id_its_provider_gave_it(desk: D
         assert (await desk.us.asked("GET", f"/agreements/{quoted(id)}"))["id"] == id
 
 
+async def test_a_process_is_found_by_whatever_pid_its_peer_gave_it(desk: Desk):
+    for theirs in ("https://peer.example/transfers/1?a=b", "urn:x:a;b/c//d", "50%/%2F", "a{b}", "\\"):
+        ours = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, peer_pid=theirs))
+        assert await desk.us.asked("GET", f"/processes/{quoted(theirs)}") == {"kind": "negotiation", "pid": ours.pid}
+
+
 async def test_a_pid_that_two_peers_use_names_neither_process_and_both_are_told(desk: Desk):
     ours = [
         await desk.us.put(negotiation(desk.us, peer, "REQUESTED", Role.PROVIDER, peer_pid="urn:the-same"))

@@ -106,7 +106,10 @@ def test_a_saved_token_that_is_there_and_cannot_be_read_is_not_said_to_be_missin
 def test_a_wrong_token_is_said_with_the_remedy(command: Command, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QIAO_TOKEN", "wrong")
     ended = command("participants")
-    remedy = "give it the last one that `connector init` or `connector token` showed, in QIAO_TOKEN or with --token-file"
+    remedy = (
+        "give it the last one that `connector init` or `connector token` showed, in QIAO_TOKEN or with --token-file; it reads one that was"
+        " made while it ran at SIGHUP"
+    )
     assert (ended.code, ended.err) == (1, f"connector: `{fake.url}` does not take our admin token; {remedy}\n")
 
 
