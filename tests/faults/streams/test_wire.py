@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.faults.patience import own_patience
 from tests.faults.streams.plan import Cut
 from tests.faults.streams.wire import DOWN, LINK_BYTES, UP, Wire
 from tests.free_ports import free_ports
 
 CONTENT = bytes(range(256)) * 4096
 WAIT_SECONDS = 5.0
+SILENT_SECONDS = 0.7  # after which whoever reads believes that nothing more comes
 
 pytestmark = pytest.mark.asyncio
 
@@ -52,14 +54,14 @@ async def strike(_cut: Cut) -> None:
     raise AssertionError("nobody was to be killed")
 
 
-async def read(port: int, said: bytes = b"") -> tuple[bytes, str]:
-    """All that comes, and how it ends."""
+async def read(port: int, said: bytes = b"", *, patience_seconds: float = WAIT_SECONDS) -> tuple[bytes, str]:
+    """All that comes, and how it ends: with nothing more where that lasts for so long."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(said)
     got = bytearray()
     try:
         while len(got) < len(CONTENT):
-            async with asyncio.timeout(0.7):
+            async with own_patience(patience_seconds):
                 piece = await reader.read(65536)
             if not piece:
                 return bytes(got), "end"
@@ -98,7 +100,7 @@ async def test_each_way_of_being_cut_looks_as_it_is_called(how: str, client: str
     async with wired() as (wire, port, ends):
         cut = Cut(how, DOWN, 300_001, 0.05)
         wire.arm([cut], strike)
-        got, ended = await read(port)
+        got, ended = await read(port, patience_seconds=SILENT_SECONDS if how == "silence" else WAIT_SECONDS)
         assert ended == client
         assert CONTENT.startswith(got)
         assert len(got) == 300_001 if client == "end" else len(got) <= 300_001
@@ -129,11 +131,18 @@ async def test_where_data_are_pushed_they_come_from_whoever_dials():
         assert wire.passed[UP] >= len(CONTENT)
 
 
-async def test_a_link_that_is_down_takes_nobody_until_it_is_up():
+async def test_a_link_that_is_down_takes_nobody_until_it_is_up(monkeypatch: pytest.MonkeyPatch):
+    over = asyncio.Event()
+
+    async def as_long_as_it_lasts(_seconds: float) -> None:
+        await over.wait()
+
+    monkeypatch.setattr(asyncio, "sleep", as_long_as_it_lasts)
     async with wired() as (wire, port, _):
         wire.arm([Cut("link down", DOWN, 10, 0.2)], strike)
         assert (await read(port))[1] == "reset"
         assert await read(port) in ((b"", "reset"), (b"", "end"))
+        over.set()
         await wire.settled()
         assert await read(port) == (CONTENT, "whole")
 
@@ -175,7 +184,7 @@ async def test_a_link_that_is_cut_takes_no_more_than_its_buffers_however_much_is
     server = await asyncio.start_server(serve, "127.0.0.1", behind)
     async with Wire(public, behind) as wire:
         wire.arm([Cut(how, DOWN, 300_001, 0.05)], strike)
-        await read(public)  # which goes when nothing more comes
+        await read(public, patience_seconds=SILENT_SECONDS)  # which goes when nothing more comes
         await asyncio.wait_for(over.wait(), WAIT_SECONDS)
     server.close()
     assert sent < 4 * LINK_BYTES
