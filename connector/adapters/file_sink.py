@@ -246,12 +246,16 @@ class FileSink:
         os.fsync(self._directory)
 
     async def close(self) -> None:
-        if self._descriptor >= 0:  # once: the place may be somebody else's by then
-            self._release()
-        for descriptor in (self._descriptor, self._directory):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._descriptor = self._directory = -1
+        opened, self._descriptor, self._directory = (self._descriptor, self._directory), -1, -1
+        if opened[0] < 0:  # once, whatever comes of it: place and numbers may be somebody else's by then
+            return
+        self._release()
+        try:
+            os.close(opened[0])
+        except OSError as error:  # file systems elsewhere say only now what they have not kept
+            raise _failed(error, self._out) from None
+        finally:
+            os.close(opened[1])
 
     async def _do(self, job: Callable[..., T], *args: object, stop: threading.Event | None = None) -> T:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from connector import telemetry
@@ -66,7 +67,8 @@ async def with_room(
                     if size is None and enough():
                         break
                 patience.well()
-            await sink.close()
+            with suppress(SinkFailed):  # what it has refused before, some file systems say once more
+                await sink.close()
             sink = await place()  # what a disk has not kept is written once more: until then nobody can sign for it
     finally:
         await sink.close()

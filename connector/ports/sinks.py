@@ -75,7 +75,7 @@ class Sink(Placed, Protocol):
         keeps the part, if something took that name meanwhile and was not to be overwritten."""
 
     async def close(self) -> None:
-        """Let go; the part stays for a later attempt."""
+        """Let go; the part stays for a later attempt. What was not made durable may be found not to be kept only now."""
 
 
 class Sinks(Protocol):

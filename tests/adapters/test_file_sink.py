@@ -455,6 +455,29 @@ async def test_on_a_file_system_without_links_the_file_gets_its_name_all_the_sam
     assert ((out / "a.bin").read_bytes(), (out / PART).exists()) == (b"all of it", False)
 
 
+async def test_what_a_file_system_elsewhere_has_not_kept_is_said_when_it_is_closed_and_nothing_is_closed_twice(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    close, closed = os.close, list[int]()
+
+    def full(descriptor: int) -> None:
+        close(descriptor)
+        closed.append(descriptor)
+        if len(closed) == 1:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    sinks = FileSinks([out])
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", full)
+        with pytest.raises(SinkFailed, match="the disk is full") as caught:
+            await sink.close()
+        await sink.close()
+    assert caught.value.full
+    assert len(closed) == len(set(closed)) == 2, "the part, and its directory"
+    await (await sinks.open("a.bin", ID, overwrite=False)).close()
+
+
 class Killed(BaseException):
     pass
 

@@ -179,3 +179,27 @@ async def test_what_came_since_is_progress_however_little_it_is(monkeypatch: pyt
     monkeypatch.setattr(room, "_room", looked)
     monkeypatch.setattr(room.asyncio, "get_running_loop", lambda: SimpleNamespace(time=lambda: clock.seconds))
     assert await room.with_room(place, step, lambda: None, patience, 900.0, unheard) == "done"
+
+
+async def test_what_a_disk_says_once_more_as_the_part_is_let_go_of_ends_no_waiting_for_it(monkeypatch: pytest.MonkeyPatch):
+    kept, refusals = await begun(), [SinkFailed("full", full=True), SinkFailed("full", full=True)]
+
+    async def step(_sink: Sink) -> str:
+        if len(refusals) > 1:
+            raise refusals.pop()
+        return "done"
+
+    async def close() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    async def place() -> Sink:
+        return kept
+
+    async def looked(_sink: Sink, _more_bytes: int, _pause: float) -> bool:
+        return True
+
+    monkeypatch.setattr(kept, "close", close)
+    monkeypatch.setattr(room, "_room", looked)
+    patience = Patience("urn:pull", 900.0, lambda: False)
+    assert await room.with_room(place, step, lambda: None, patience, 900.0, unheard) == "done"
