@@ -20,7 +20,7 @@ from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple, Protocol
 
-from connector.control_billing.elsewhere import alone, credited
+from connector.control_billing.elsewhere import Elsewhere, alone
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import PolicyError
@@ -213,7 +213,7 @@ async def owed(store: Store, read: Callable[[Mapping[str, Any]], Policy | Policy
     if policy is None or isinstance(policy, PolicyError):
         return [({}, False)] * len(accounts)
     budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
-    spending = await _spending(store, [each for each in accounts if not each.sequence])
+    spending = Elsewhere(store, await _spending(store, [each for each in accounts if not each.sequence]))
     found = [await _comes_to(store, each, spending) for each in accounts]
     return [
         (_due(budgets, *each), each[1]) if not of.silent or of.size_bytes is None else ({}, False)
@@ -226,7 +226,7 @@ def _due(budgets: Mapping[tuple[str, str], Pricing], counts: Counts, _stays: boo
     return {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
 
 
-async def _comes_to(store: Store, account: Metered, spending: Sequence[Metered]) -> tuple[Counts, bool]:
+async def _comes_to(store: Store, account: Metered, spending: Elsewhere) -> tuple[Counts, bool]:
     if account.sequence:
         return account.counts, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
     if account.silent and account.size_bytes is None:  # what a budget did not pay a whole leaf of has not left, and is not billed
@@ -234,7 +234,7 @@ async def _comes_to(store: Store, account: Metered, spending: Sequence[Metered])
         return account.counts, process is None or process.final
     if not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None:  # before, it is not written
         return NOTHING, True
-    steps = await credited(store, account, spending, newest=True)
+    steps = await spending.credited(account, newest=True)
     return (steps[-1].left, True) if steps else (NOTHING, False)
 
 

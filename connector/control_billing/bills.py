@@ -10,7 +10,7 @@ from typing import Any, Final
 from connector.control.policies import Policies
 from connector.control_billing.closed import REFUSED, closed_of, refused_for
 from connector.control_billing.closings import Closings
-from connector.control_billing.elsewhere import credited, signed_elsewhere
+from connector.control_billing.elsewhere import Elsewhere
 from connector.control_billing.receipted import last_before
 from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
@@ -71,8 +71,8 @@ class Bills:
         signed for or not; by a transfer without receipts that is our own word, `consumer-only`, and on no bill. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
-        bound = self._policies.meters_time(agreement.document)
-        last = standing([each for account in accounts for each in await self._readings(account, (inf,), accounts, bound=bound)])
+        bound, elsewhere = self._policies.meters_time(agreement.document), Elsewhere(self._store, accounts)
+        last = standing([each for account in accounts for each in await self._readings(account, (inf,), elsewhere, bound=bound)])
         signed = total(each.counts for each in last.values() if each.attested == "both")
         provider = agreement.provider == self._own()
         came = {} if provider else await self._received.under(id)
@@ -104,7 +104,7 @@ class Bills:
             "counters": counters,
             "transfers": [
                 *[
-                    _told(each, "signed-elsewhere" if await self._elsewhere(each, accounts) else await self._status(each), last)
+                    _told(each, await self._status(each, elsewhere), last)
                     for each in accounts
                     if all(one.transfer != each.transfer for one in alone)
                 ],
@@ -129,9 +129,9 @@ class Bills:
         accounts = await self._store.metered_of(id)
         before = self._clock.now() + AHEAD_SECONDS_MAX if ends is None else ends
         instants, bound = (before,) if begins is None else (begins, before), self._policies.meters_time(agreement.document)
-        found, signed = list[tuple[Metered, list[Reading]]](), inf
+        found, signed, elsewhere = list[tuple[Metered, list[Reading]]](), inf, Elsewhere(self._store, accounts)
         for account in accounts:
-            found.append((account, await self._readings(account, instants, accounts, bound=bound)))
+            found.append((account, await self._readings(account, instants, elsewhere, bound=bound)))
             signed = min(signed, manifest_of(account.manifest).issued) if account.sequence else signed
         readings = [reading for _, own in found for reading in own]
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
@@ -149,11 +149,10 @@ class Bills:
         may run ahead of ours; now, if none was."""
         return max((int(each.at) + 1.0 for each in readings if each.attested == "both" and each.at < before), default=self._clock.now())
 
-    async def _elsewhere(self, account: Metered, accounts: Sequence[Metered]) -> bool:
-        return not account.sequence and await signed_elsewhere(self._store, account, accounts) is not None
-
-    async def _status(self, account: Metered) -> str:
+    async def _status(self, account: Metered, elsewhere: Elsewhere) -> str:
         """`ended` is what was left open by a transfer that is over: nobody has signed that it is complete, and nothing more comes."""
+        if not account.sequence and await elsewhere.since(account) is not None:
+            return "signed-elsewhere"
         return "ended" if account.status == "open" and await self._over(account.transfer) else account.status
 
     async def _over(self, transfer: str) -> bool:
@@ -172,13 +171,13 @@ class Bills:
         over = [at for at in (agreement.ends, agreement.closed) if at is not None]
         return replace(found, ends=round(min(over) * MICROSECONDS)) if found is not None and over else found
 
-    async def _readings(self, account: Metered, before: Sequence[float], accounts: Sequence[Metered], *, bound: bool) -> list[Reading]:
-        """What an account, one of the `accounts` of its agreement, had come to at the end of each day on which we alone have counted it,
-        and at the last of its receipts that were acknowledged before each of these instants. What we alone have counted comes to what is
-        left of it from each instant on at which more is signed for elsewhere: what was billed of that before is credited then."""
+    async def _readings(self, account: Metered, before: Sequence[float], elsewhere: Elsewhere, *, bound: bool) -> list[Reading]:
+        """What an account had come to at the end of each day on which we alone have counted it, and at the last of its receipts that were
+        acknowledged before each of these instants. What we alone have counted comes to what is left of it from each instant on at which
+        more is signed for `elsewhere`, in its agreement: what was billed of that before is credited then."""
         counted = _counted(account)
         if not account.sequence:
-            steps = await credited(self._store, account, accounts) if counted else ()
+            steps = await elsewhere.credited(account) if counted else ()
             earlier = [each for each in counted if not steps or each.at < steps[0].at]
             begins = counted[-1].at if steps and not earlier else 0.0  # of the day on which it was sent nothing is billed before its end
             return earlier + [Reading(account.transfer, *each) for each in {max(begins, step.at): step.left for step in steps}.items()]

@@ -18,7 +18,7 @@ from connector.dsp.messages import Kind, Role
 from connector.metering.content import Layout
 from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import Ack, Receipt, kept
-from connector.metering.ranges import Ranges, count, union, without
+from connector.metering.ranges import Ranges, count, covers, union, without
 from connector.ports import Store
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT
@@ -33,56 +33,78 @@ class Credited(NamedTuple):
     left: Counts
 
 
-async def credited(store: Store, account: Metered, accounts: Sequence[Metered], *, newest: bool = False) -> tuple[Credited, ...]:
-    """What is left of what `account` holds, of which we alone say that it was sent, from each second on at which more of it is signed for
-    by others of the `accounts` of its agreement; the `newest` of these seconds alone costs less to find. Nothing is as long as a receipt of
-    its own may still come; of live data, whose log is that of one transfer; and of who never meant to sign: what he fetches by a second
-    transfer he has fetched twice."""
-    leaves = alone(account)
-    if not leaves or not account.asked:
-        return ()
-    signed = [each for each in accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
-    signed = [each for each in signed if without(leaves, each.ranges) != leaves]
-    if not signed or (over := await _over(store, account)) is None:
-        return ()
-    signers = list[tuple[float, Metered]]()
-    for each in signed:
-        stays = float(kept(Ack, each.ack).issued) if each.status == "complete" else await _over(store, each)
-        signers += [(stays, each)] if stays is not None else []  # before, nobody could know what it comes to
-    if not signers:
-        return ()
+class _Signer(NamedTuple):
+    """Who has signed: nothing of it was known before `stays` (POSIX seconds), nor all of it before its last ack was `issued`."""
 
-    async def signed_by(second: int) -> Ranges:
-        return without(leaves, without(leaves, await _signed_by(store, signers, second)))
-
-    last = ceil(max(over, *(max(stays, kept(Ack, each.ack).issued) for stays, each in signers)))
-    steps, at, known, whole = list[Credited](), ceil(over), Ranges(), await signed_by(last)
-    while known != whole:
-        first, end = at, last
-        while first < end:
-            middle = (first + end) // 2
-            found = await signed_by(middle)
-            if found == whole or (found != known and not newest):
-                end = middle
-            else:
-                first = middle + 1
-        known = await signed_by(first)
-        steps.append(Credited(float(first), NOTHING if known == leaves else _left(account, known)))
-        at = first + 1
-    return tuple(steps)
+    stays: float
+    issued: int
+    account: Metered
 
 
-async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Metered]) -> float | None:
-    """The second (POSIX) since which all of it is, as `credited` has it; None as long as it is not."""
-    steps = await credited(store, account, accounts, newest=True)
-    return steps[-1].at if steps and steps[-1].left == NOTHING else None
+class Elsewhere:
+    """What the `accounts` of one agreement have signed for of what others of them hold. Of each it is read once when it was over: a bill
+    asks for each that has signed with each that has not."""
+
+    def __init__(self, store: Store, accounts: Sequence[Metered]) -> None:
+        self._store, self._accounts = store, accounts
+        self._known: dict[str, _Signer | None] = {}
+
+    async def credited(self, account: Metered, *, newest: bool = False) -> tuple[Credited, ...]:
+        """What is left of what `account` holds, of which we alone say that it was sent, from each second on at which more of it is signed
+        for by others; the `newest` of these seconds alone costs less to find. Nothing is as long as a receipt of its own may still come;
+        of live data, whose log is that of one transfer; and of who never meant to sign: what he fetches by a second transfer he has
+        fetched twice."""
+        leaves = alone(account)
+        if not leaves or not account.asked:
+            return ()
+        signed = [each for each in self._accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
+        signed = [each for each in signed if without(leaves, each.ranges) != leaves]
+        if not signed or (over := await _over(self._store, account)) is None:
+            return ()
+        signers = [signer for each in signed if (signer := await self._signer(each)) is not None]
+        if not signers:
+            return ()
+
+        async def signed_by(second: int) -> Ranges:
+            return without(leaves, without(leaves, await _signed_by(self._store, signers, second, leaves)))
+
+        last = ceil(max(over, *(max(signer.stays, signer.issued) for signer in signers)))
+        steps, at, known, whole = list[Credited](), ceil(over), Ranges(), await signed_by(last)
+        while known != whole:
+            first, end = at, last
+            while first < end:
+                middle = (first + end) // 2
+                found = await signed_by(middle)
+                if found == whole or (found != known and not newest):
+                    end = middle
+                else:
+                    first = middle + 1
+            known = await signed_by(first)
+            steps.append(Credited(float(first), NOTHING if known == leaves else _left(account, known)))
+            at = first + 1
+        return tuple(steps)
+
+    async def since(self, account: Metered) -> float | None:
+        """The second (POSIX) since which all of it is, as `credited` has it; None as long as it is not."""
+        steps = await self.credited(account, newest=True)
+        return steps[-1].at if steps and steps[-1].left == NOTHING else None
+
+    async def _signer(self, each: Metered) -> _Signer | None:
+        """None for one that runs: before it is over nobody can know what it comes to."""
+        if each.transfer not in self._known:
+            issued = kept(Ack, each.ack).issued
+            stays = float(issued) if each.status == "complete" else await _over(self._store, each)
+            self._known[each.transfer] = None if stays is None else _Signer(stays, issued, each)
+        return self._known[each.transfer]
 
 
 def crediting(store: Store) -> Callable[[Metered], Awaitable[bool]]:
     """Says of an account for which nobody has signed whether anything of it is credited, as it is signed for elsewhere."""
 
     async def any_credited(account: Metered) -> bool:
-        return bool(await credited(store, account, await store.metered_of(account.agreement), newest=True))
+        if await _over(store, account) is None:  # as of most, whose first receipt this is: the others are not read for that
+            return False
+        return bool(await Elsewhere(store, await store.metered_of(account.agreement)).credited(account, newest=True))
 
     return any_credited
 
@@ -98,19 +120,20 @@ def _left(account: Metered, signed: Ranges) -> Counts:
     return replace(counts, bytes=size, records=records, microseconds=time)
 
 
-async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], second: int) -> Ranges:
-    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then. What is signed for later moves
-    nothing: else what was credited in one period could be credited once more in the next."""
+async def _signed_by(store: Store, signers: Sequence[_Signer], second: int, leaves: Ranges) -> Ranges:
+    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then, until it is all of these leaves.
+    What is signed for later moves nothing: else what was credited in one period could be credited once more in the next."""
     ranges = Ranges()
-    for stays, each in signers:
+    for stays, issued, each in signers:
         if stays > second:
             continue
         told: Metered | Receipt = each
-        if kept(Ack, each.ack).issued > second:
+        if issued > second:
             if (row := await last_before(store, each, second + 1)) is None:
                 continue
             told = kept(Receipt, row.receipt)
-        ranges = union(ranges, told.ranges)
+        if covers(ranges := union(ranges, told.ranges), leaves):
+            break
     return ranges
 
 

@@ -1,11 +1,12 @@
 """What left before a first receipt that never came is billed once it is known that it was signed for nowhere else."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from connector.control_billing.elsewhere import alone, credited, crediting, signed_elsewhere
+from connector.control_billing.elsewhere import Elsewhere, alone, crediting
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.metering.counts import Counts, by_day
@@ -73,7 +74,7 @@ async def test_it_is_signed_for_elsewhere_once_all_of_its_leaves_are_by_transfer
     store = MemoryStore()
     await store.commit(Changes(saves=(account, *others, *(process(pid, states.get(pid, "TERMINATED")) for pid in ("t1", "t2", "t3")))))
     accounts = [account, *(each for each in others if isinstance(each, Metered))]
-    assert await signed_elsewhere(store, account, accounts) == since
+    assert await Elsewhere(store, accounts).since(account) == since
     assert alone(left()) == ((1, 14),)
 
 
@@ -82,14 +83,14 @@ async def test_it_counts_from_the_instant_on_at_which_it_could_be_known(last: st
     store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
     ends = {"t1": NOW + 5.0, "t2": NOW + 5.0, last: NOW + 8.0}
     await store.commit(Changes(saves=(account, *others, *(process(pid, at=at) for pid, at in ends.items()))))
-    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 8
+    assert await Elsewhere(store, [account, others[-1]]).since(account) == NOW + 8
 
 
 async def test_a_receipt_that_comes_later_credits_nothing_once_more():
     """A consumer that does not state what a transfer came to may go on signing for it, also for nothing new."""
     store, account, others = MemoryStore(), left(), goes_on(((1, 5),), ((1, 14),), ((1, 14),), ALL, ALL)[0]
     await store.commit(Changes(saves=(account, *others, process("t1"), process("t2"))))
-    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 2
+    assert await Elsewhere(store, [account, others[-1]]).since(account) == NOW + 2
     one = await bills(Role.PROVIDER, account, *others, process("t1"), process("t2"))
     assert (await one.invoice(ID, NOW + 2.5, NOW + DAY)).counts.bytes == LAYOUT.size_bytes - 13 * CHUNK
 
@@ -98,14 +99,47 @@ async def test_what_one_signs_later_that_another_has_signed_credits_nothing_once
     store, account, others = MemoryStore(), left(), goes_on(((2, 14),), ALL)[0] + goes_on(((1, 2),), transfer="t3")[0]
     await store.commit(Changes(saves=(account, *others, *(process(pid) for pid in ("t1", "t2", "t3")))))
     accounts = [account, *(each for each in others if isinstance(each, Metered))]
-    assert await signed_elsewhere(store, account, accounts) == NOW + 1, "by both of them; the second one costs one leaf more"
+    assert await Elsewhere(store, accounts).since(account) == NOW + 1, "by both of them; the second one costs one leaf more"
+
+
+class Counting(MemoryStore):
+    """Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def process(self, kind: Kind, pid: str) -> Process | None:
+        self.asked.append(pid)
+        return await super().process(kind, pid)
+
+    async def metered_of(self, agreement: str) -> Sequence[Metered]:
+        self.asked.append(agreement)
+        return await super().metered_of(agreement)
+
+
+async def test_a_first_receipt_of_a_transfer_that_runs_has_no_other_account_read():
+    """An agreement may have tens of thousands of them."""
+    store = Counting()
+    await store.commit(Changes(saves=(left(), *goes_on(ALL)[0], process("t1", "STARTED"), process("t2"))))
+    assert not await crediting(store)(left())
+    assert store.asked == ["t1"]
+
+
+async def test_a_bill_asks_once_for_each_transfer_when_it_was_over():
+    store, lost = Counting(), [left(transfer=f"u{number}") for number in range(4)]
+    others = [each for number in range(4) for each in goes_on(((1, 5 + number),), transfer=f"s{number}", later=9.0 * number)[0]]
+    pids = [f"{of}{number}" for of in "su" for number in range(4)]
+    one = await bills(Role.PROVIDER, *lost, *others, *map(process, pids), store=store)
+    await one.invoice(ID, None, NOW + DAY)
+    assert sorted(store.asked) == sorted((ID, *pids))
 
 
 async def test_retention_moves_nothing():
     store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
     stated = [Evidence(STATEMENT, Kind.TRANSFER, pid, CONSUMER, None, at) for pid, at in (("t1", NOW + 3.0), ("t2", NOW + 7.5))]
     await store.commit(Changes(saves=(account, *others), evidence=tuple(stated)))
-    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 8
+    assert await Elsewhere(store, [account, others[-1]]).since(account) == NOW + 8
 
 
 async def test_what_was_billed_by_the_providers_word_is_credited_when_it_is_signed_for_and_both_come_to_the_same():
@@ -152,10 +186,10 @@ async def test_of_what_others_have_signed_for_in_part_only_the_rest_is_billed_by
     assert whole.left_out is None
     used = {each["transfer"]: each for each in (await one.usage(ID))["transfers"]}
     assert (used["t1"]["status"], used["t1"]["counts"]["bytes"]) == ("ended", 2 * CHUNK + 1)
-    steps = await credited(store, first, [first, second[-1], third[-1]])
+    steps = await Elsewhere(store, [first, second[-1], third[-1]]).credited(first)
     assert [(each.left.bytes, each.left.records, each.left.calls) for each in steps] == [(6 * CHUNK + 1, 60, 1), (2 * CHUNK + 1, 20, 1)]
     assert steps[-1].left.microseconds == 1_000 * (2 * CHUNK + 1) // (SENT + 1)
-    assert await credited(store, first, [first, second[-1], third[-1]], newest=True) == steps[-1:]
+    assert await Elsewhere(store, [first, second[-1], third[-1]]).credited(first, newest=True) == steps[-1:]
     assert [await crediting(store)(each) for each in (first, second[-1])] == [True, False]
 
 
@@ -164,7 +198,7 @@ async def test_one_leaf_of_a_part_and_many_beside_it_do_not_pay_for_the_part():
     store, sent = MemoryStore(), Counts(bytes=SENT + CHUNK, records=130, calls=1)
     first, second = left(counts=sent, sent=((0, SENT + CHUNK),)), counting(210, goes_on(((13, 34),))[0])
     await store.commit(Changes(saves=(first, *second, process("t1"), process("t2"))))
-    (step,) = await credited(store, first, [first, second[-1]])
+    (step,) = await Elsewhere(store, [first, second[-1]]).credited(first)
     assert (step.left.bytes, step.left.records) == (SENT, 120)
 
 
