@@ -112,6 +112,8 @@ class Proven:
                 raise PeerFailed(f"the leaves {missing} came and were signed for by nobody; the part is kept")
         except ConnectorError as error:
             await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
+            if self._verified:  # the first report of it may have been on its way, and a part of which nobody knows is not kept
+                await self._report()
             raise
         except asyncio.CancelledError:
             if self._patience.over:  # the transfer ends, we do not: what has come until now is signed for

@@ -404,11 +404,19 @@ def no_file_larger_than(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["", "it is not even on record that there is one"])
 @pytest.mark.asyncio
-async def test_an_order_without_space_tells_the_provider_and_keeps_its_part_for_the_next_one(both: Pair):
+async def test_an_order_without_space_tells_the_provider_and_keeps_its_part_for_the_next_one(both: Pair, slow: bool):
+    store, slowly = both.consumer.connector.store, [slow]
+
+    async def commit(changes: Changes) -> Any:
+        if any(isinstance(record, Pull) and record.validator is not None for record in changes.saves) and slowly and slowly.pop():
+            await asyncio.Event().wait()
+        return await type(store).commit(store, changes)
+
     async with upstream() as source:
         await both.provider.publish(D, source={"type": "http", "url": source.url})
-        with no_file_larger_than(3 * 1024 * 1024):
+        with no_file_larger_than(3 * 1024 * 1024), both.consumer.commits(commit):
             failed = await settled(both.consumer, (await order(both.consumer))["id"])
         assert (failed.stage, "cannot be written" in failed.reasons[0]) == ("failed", True)
         theirs = await both.provider.state(T, (await transfers_of(both.provider))[0]["pid"], "TERMINATED")
