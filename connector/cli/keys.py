@@ -164,9 +164,11 @@ def _instant(said: str | None, default: float, now: float) -> float:
         return default if said is None else now
     try:
         at = datetime.fromisoformat(said)
-    except ValueError:
+        seconds = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+        datetime.fromtimestamp(seconds, UTC)  # in its zone there may be an instant that lies before or behind all years of ours
+        return seconds
+    except (ValueError, OverflowError):
         raise InvalidRequest(f"`--at {said}` is no instant; write 2026-01-31T12:00:00Z, 2026-01-31, or `{NOW}`") from None
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _described(settings: Settings) -> Path:

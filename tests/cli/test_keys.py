@@ -81,6 +81,9 @@ def test_a_key_that_may_be_known_to_others_ends_at_once(command: Command, made: 
         (("retire",), "which key ends"),
         (("new", "x"), "gets a name of its own"),
         (("new", "--at", "soon"), "`--at soon` is no instant"),
+        (("new", "--at", "9999-12-31T23:59:59-01:00"), "-01:00` is no instant"),
+        (("new", "--at", "0001-01-01T00:00:00+01:00"), "+01:00` is no instant"),
+        (("new", "--at", "9999-12-31T23:59:59.999999Z"), "999999Z` is no instant"),
         (("list", "x"), "takes no key"),
     ],
 )
