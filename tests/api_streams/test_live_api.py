@@ -392,10 +392,20 @@ async def test_nothing_leaves_before_a_receipt_where_the_agreement_demands_them(
             assert (answer.status, (await answer.json())["type"].rpartition(":")[2]) == (403, "receipt-required")
 
 
-async def test_what_a_client_gets_that_signs_nothing_is_counted_by_what_was_sent(tmp_path: Path):
+async def test_what_a_client_gets_that_signs_nothing_is_counted_by_what_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    left, plain = asyncio.Semaphore(0), Flows._leave
+
+    def leave(flows: Flows, stream: Running) -> None:
+        plain(flows, stream)
+        left.release()
+
+    monkeypatch.setattr(Flows, "_leave", leave)
     async with client(tmp_path) as at:
         _, data = await at.take(1_000_000)
         await at.take(10_000, Range="bytes=0-", If_Range="x")
+        async with asyncio.timeout(20):
+            for _ in range(2):  # what was sent counts once the streams are over
+                await left.acquire()
         assert at.rig.metering is not None
         await at.rig.metering.accounts.write_now()
         stored = await at.rig.store.metered(TRANSFER)
