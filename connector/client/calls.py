@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from connector.client.transport import ManagementError
+from connector.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.transport import Transport
@@ -51,7 +52,9 @@ class Calls:
 
 def part(name: str) -> str:
     """A name as one segment of a path. Dots alone are a segment that those on the way take for a step (RFC 3986, 5.2.4), so they are
-    escaped too, and a name is any text."""
+    escaped too, and a name is any text. Raises InvalidRequest for none, such as a script's that is not set: that is no segment."""
+    if not name:
+        raise InvalidRequest("the id is empty, and names nothing; the lists show the ids that there are")
     return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 

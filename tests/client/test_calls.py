@@ -11,16 +11,27 @@ from hypothesis import strategies as st
 from connector.client.calls import given, part
 from connector.client.management import ManagementClient, ManagementError
 from connector.dsp.messages import Role
+from connector.errors import InvalidRequest
 from tests.fake_connector import TOKEN, FakeConnector, serving
 from tests.pair import TOKEN as ADMIN
 from tests.pair import agreement, desk, negotiation
 
 
-@examples(st.text(alphabet=st.characters(exclude_categories=("Cs",))))
+@examples(st.text(alphabet=st.characters(exclude_categories=("Cs",)), min_size=1))
 def test_any_name_is_one_segment_and_comes_back(name: str):
     segment = part(name)
     assert not set(segment) & set("/?#;:@&=+$, %") - {"%"}
     assert unquote(segment) == name
+
+
+@pytest.mark.asyncio
+async def test_an_empty_id_is_a_mistake_and_no_other_address():
+    with serving(FakeConnector({})) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            for call in (client.cancel(""), client.agreement(""), client.process(""), client.withdraw("")):
+                with pytest.raises(InvalidRequest, match="the id is empty"):
+                    await call
+        assert fake.paths() == []
 
 
 def test_only_members_with_a_value_are_sent():
