@@ -306,6 +306,7 @@ def test_an_answer_is_on_record_once():
     assert after(leg, replace(leg, at=NOW + 6)).codes() == {"answer-twice"}
 
 
+@pytest.mark.slow
 def test_each_byte_of_what_both_have_signed_of_a_request_and_its_answer_is_proven():
     """By whoever keeps the ledger, and could write anything into it: not one byte can be another, and each is pointed at."""
     sound, altered = answered(), list[dict[str, Any]]()

@@ -88,11 +88,12 @@ async def test_a_range_goes_on_where_it_was_cut_and_nothing_is_fetched_or_signed
         await enough.wait()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        held, sent = consumer.watcher.reports[-1].received_bytes, provider.sent_bytes
+        held, provider.ranges = consumer.watcher.reports[-1].received_bytes, []
         await consumer.fetch(order)
         low, high = part.cover
         assert written(consumer) == CONTENT[part.begin : part.end]
-        assert provider.sent_bytes - sent <= high - low - held
+        asked = [[int(at) for at in each.removeprefix("bytes=").split("-")] for each in provider.ranges]
+        assert sum(last + 1 - first for first, last in asked) <= high - low - held
         of_both(provider, await consumer.account())
         assert provider.account.counts.bytes == high - low
 
