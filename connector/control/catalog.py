@@ -43,6 +43,7 @@ from connector.values import Value
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
 CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 40,000
+CATALOG_SIGNS_MAX = 1_000_000  # that may begin or part values, those in texts too: ten megabytes of empty lists take 350 MB and seconds
 PAGE_BYTES_MAX, PAGE_VALUES_MAX = 2 * 1024 * 1024, 100_000  # on a page of ours, if it has more than one dataset: below what a peer may take
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
@@ -283,8 +284,7 @@ class PeerCatalogs:
         we are here. Raises PeerFailed, PeerRefused."""
         part = "transfers" if process.kind is Kind.TRANSFER else "negotiations"
         url = f"{process.callback}/{part}/{quote(process.peer_pid or '', safe=PATH_CHARACTERS)}"
-        document = _json((await self._call("GET", url, participant, None)).body)
-        state = document.get("state") if isinstance(document, dict) else None
+        state = (wire.object_of((await self._call("GET", url, participant, None)).body) or {}).get("state")
         return state if isinstance(state, str) else None
 
     async def _call(self, method: str, url: str, participant: Participant, body: bytes | None) -> Reply:
@@ -294,7 +294,7 @@ class PeerCatalogs:
         } | telemetry.trace_header()
         reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=CATALOG_BYTES_MAX)
         if reply.status >= 300:  # noqa: PLR2004
-            code, reasons = wire.reasons_of(_json(reply.body))
+            code, reasons = wire.reasons_of(wire.object_of(reply.body))
             words = answers.in_words(reply.status, None, (), reply.headers.get("www-authenticate")).removeprefix(str(reply.status))
             said = "; ".join(reasons) or code or words.removeprefix(": ") or "it does not say why"
             remedy = (answers.MENDED,) if reply.status in answers.NOT_US and answers.MENDED not in said else ()
@@ -321,7 +321,12 @@ class PeerCatalogs:
             raise PeerFailed(f"`{participant.name}` answered with what is no `{type_}` of DSP 2025-1: {e.message}", e.reasons) from None
 
     def _compact(self, type_: str, body: bytes) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-        """What is valid in compact form, and what had to be left out for that; nothing at all where it takes JSON-LD to know."""
+        """What is valid in compact form, and what had to be left out for that; nothing at all where it takes JSON-LD to know. Raises
+        WireError for what is not JSON, or goes beyond the limits."""
+        if _values_at_most(body) > CATALOG_SIGNS_MAX:
+            raise WireError(
+                f"the body has more than {CATALOG_SIGNS_MAX} commas and brackets; a page has {CATALOG_NODES_MAX} values at most"
+            )
         document = wire.load(body, CATALOG_NODES_MAX)
         if not isinstance(document, dict):
             return {}, ()
@@ -341,13 +346,6 @@ class PeerCatalogs:
         if type_ == "Dataset":
             return next(iter(kept["dataset"]), {}), left_out
         return kept if kept["dataset"] else {name: value for name, value in kept.items() if name != "dataset"}, left_out
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return wire.load(body)
-    except WireError:
-        return None
 
 
 def base_of(participant: Participant) -> str:

@@ -24,6 +24,7 @@ from connector.values import Value
 
 DEPTH_MAX = 32  # an offer with nested logical constraints stays below 16; deeper is an attack or a mistake
 NODES_MAX = 20_000  # the largest message we accept (256 KiB) with real content has some 8,000 values
+OBJECT_BYTES_MAX = 262_144  # of an answer that is read: as large as messages are; a megabyte of empty objects takes a third of a second
 STRING_CHARACTERS_MAX = 65_536  # longer strings are data, and data does not travel in messages
 # The only bare names that stand for something with another name, in descriptions of participants and in the W3C's context of ODRL.
 ALIASES = frozenset({"id", "type", "uid"})
@@ -76,9 +77,9 @@ def load(body: bytes, nodes_max: int = NODES_MAX) -> Any:
 
 
 def object_of(body: bytes) -> dict[str, Any] | None:
-    """The object that a body holds; None for anything else."""
+    """The object that the body of an answer holds; None for anything else, and for one that is larger than answers are."""
     try:
-        document = load(body) if body else None
+        document = load(body) if 0 < len(body) <= OBJECT_BYTES_MAX else None
     except WireError:
         return None
     return document if isinstance(document, dict) else None

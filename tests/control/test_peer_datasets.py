@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -46,6 +47,19 @@ async def test_a_dataset_that_a_peer_describes_wrongly_is_the_peers_failure_with
         assert (answer.status, answer.json["title"]) == (502, "peer failed")
         assert "no `Dataset` of DSP 2025-1" in answer.json["detail"]
         assert answer.json["reasons"]
+
+
+@pytest.mark.asyncio
+async def test_what_would_take_a_hundred_times_its_bytes_to_be_read_is_not_read(at: Desk, monkeypatch: pytest.MonkeyPatch):
+    """Three megabytes of empty lists take 100 MB, and each answer to a message may be one."""
+    read: list[int] = []
+    loads = orjson.loads
+    monkeypatch.setattr(orjson, "loads", lambda body: (read.append(len(body)), loads(body))[1])
+    lists = b'{"x":[' + b"[]," * 500_000 + b"[]]}"
+    at.peer.script = lambda method, path, _: (200 if "/catalog/datasets/" in path else 400, lists)
+    for path, asked in (("/catalog/dataset", {"peer": "biopharma", "dataset": D}), ("/catalog", {"peer": "biopharma"})):
+        assert (await at.us.manage("POST", path, asked)).status == 502
+    assert len(lists) not in read
 
 
 SINGLE = {"@id": "urn:o1", "@type": "Offer", "permission": purpose_policy("research")["permission"][0]}

@@ -419,3 +419,4 @@ def test_a_name_that_stands_twice_is_refused_wherever_it_stands(pairs: list[tupl
 def test_an_answer_is_an_object_or_nothing():
     assert wire.object_of(b'{"state":"FINALIZED"}') == {"state": "FINALIZED"}
     assert [wire.object_of(body) for body in (b"", b"[]", b"{", b'{"a":1,"a":2}')] == [None] * 4
+    assert wire.object_of(b'{"state":"FINALIZED"}' + b" " * 262_144) is None, "it is not even looked at"
