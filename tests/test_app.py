@@ -56,7 +56,7 @@ async def pulled(at: Running, peer: str, dataset: str, name: str = "file") -> di
 async def ended(at: Running, id: str) -> dict[str, Any]:
     changed = asyncio.Event()
     at.connector.journal.listen(lambda _changes, _evidence: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(pair.WAIT_SECONDS):
         while (view := await at.asked("GET", f"/pulls/{id}"))["stage"] not in ("done", "failed"):
             await changed.wait()
             changed.clear()
