@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,13 @@ async def test_no_answer_of_the_data_listener_shows_our_own_trouble(tmp_path: Pa
                 assert "hidden" not in shown
 
 
-def texts() -> Iterator[tuple[str, str, str, bool]]:
-    """Yield (place, class, text with {} for what is put in, whether reasons follow) of each error that the product makes."""
+@cache
+def texts() -> list[tuple[str, str, str, bool]]:
+    """List (place, class, text with {} for what is put in, whether reasons follow) of each error that the product makes."""
+    return list(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str, str, bool]]:
     known = {each.__name__ for each in everywhere()}
     for path in sorted(PRODUCT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -190,9 +196,8 @@ def texts() -> Iterator[tuple[str, str, str, bool]]:
 
 def test_texts_are_sentences_in_one_style():
     """Small first letter, no full stop, no shouting; they say what it is about, and not only that something was wrong."""
-    found = list(texts())
-    assert len(found) > 150
-    for place, name, text, _ in found:
+    assert len(texts()) > 150
+    for place, name, text, _ in texts():
         assert not re.match(r"[A-Z][a-z]", text), (place, text)
         assert not text.removesuffix("`").removesuffix("...").endswith((".", "!")), (place, text)
         assert not re.search(r"\b(invalid|illegal|bad|error occurred|failed to|unexpected)\b", text, re.IGNORECASE), (place, text)
