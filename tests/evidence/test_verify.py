@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector.evidence import members
 from connector.evidence.verify import verify
 from connector.evidence_told.compared import compare
 from tests.evidence.edits import edited
-from tests.evidence.forgeries import CLOSING, FORGERIES, LIES, OWN_CLOSING, Forge, answer, other
+from tests.evidence.forgeries import BOOK_BYTES, CLOSING, FORGERIES, LIES, OWN_CLOSING, Forge, answer, other
 from tests.evidence.rig import AGREEMENT, CONSUMER, NOW, PROVIDER, SOUND, Draft, Story
 
 KINDS_AT_LEAST = 60
@@ -31,7 +32,8 @@ def test_a_file_that_is_as_it_was_is_sound_and_says_who_what_how_much_and_when()
 
 
 @pytest.mark.parametrize(("code", "forge"), [each[1:] for each in FORGERIES], ids=[each[0] for each in FORGERIES])
-def test_whatever_is_forged_and_sealed_anew_is_refused_with_its_code(code: str, forge: Forge):
+def test_whatever_is_forged_and_sealed_anew_is_refused_with_its_code(code: str, forge: Forge, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(members, "LINE_BYTES_MAX", BOOK_BYTES)
     draft = SOUND.copy()
     forge(draft)
     report = verify(draft.data)
