@@ -12,7 +12,6 @@ from hashlib import blake2b
 from typing import Any
 
 import orjson
-import rfc8785
 
 from connector.dsp.messages import Kind, Move
 from connector.evidence.bundle import COUNT, Attestation, Counting
@@ -23,7 +22,7 @@ from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes, witness
 from connector.merkle.tree import consistency, inclusion, leaf_hash, nodes_of, root_of
 from connector.metering.closing import Closing, ClosingAck
-from connector.metering.content import Layout, digest_of, write_bytes
+from connector.metering.content import Layout, canonical, digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Receipt, digest
 from connector.metering.statements import Flow, Statement
@@ -360,7 +359,7 @@ class Draft:
 
         def line(kind: str, value: dict[str, Any]) -> bytes:
             at, counts[kind] = sum(counts.values()), counts.get(kind, 0) + 1
-            text = self.lines.get(at) or rfc8785.dumps({"kind": kind, **value})
+            text = self.lines.get(at) or canonical({"kind": kind, **value})
             hashed.update(text + b"\n")
             return text
 
