@@ -84,7 +84,8 @@ def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
     assert (tmp_path / "build" / "biopharma" / "beats.ndjson").read_text().count("\n") == 2
     assert re.search(r"^cost +1\.00 EUR, signed for 1\.00$", said, re.MULTILINE), "usage"
     assert re.search(r"^total +1\.00 EUR$", said, re.MULTILINE), "invoice"
-    assert re.search(r"^outcome +both sides say the same$", said, re.MULTILINE), "statement"
+    # On a busy machine the provider may count a second more than is signed for, which it says behind that, and for which nobody pays here.
+    assert re.search(r"^outcome +both sides say the same(, and the provider has counted more time .*)?$", said, re.MULTILINE), "statement"
     assert "The file is sound: nothing in it was altered" in said
     lines = [json.loads(line)["seq"] for line in (tmp_path / "build" / "biopharma" / "vitals.ndjson").read_text().splitlines()]
     assert lines == list(range(len(lines)))
