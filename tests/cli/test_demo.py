@@ -22,12 +22,24 @@ from connector.cli import commands, demo
 demo.main = functools.partial(demo.main, patients={patients}, line_seconds={line_seconds})
 sys.exit(commands.run_command_line({arguments}))
 """
+# A demo that is not to come to its end has two patients that no library makes: to import that takes as long as all else until then.
+FEW = """
+import json
+from connector.cli_demo import data
+of = [{"reference": f"Patient/{n}"} for n in range(2)]
+people = [{"resourceType": "Patient", "id": str(n), "gender": "female", "birthDate": "1976-04-01"} for n in range(2)]
+seen = [{"resourceType": "Observation", "subject": each, "valueQuantity": {"value": n}} for each in of for n in range(100)]
+coding = [{"code": "E78.00", "display": "Pure hypercholesterolemia"}]
+had = [{"resourceType": "Condition", "subject": each, "code": {"coding": coding}} for each in of]
+streams = {"Patient": people, "Observation": seen, "Condition": had}
+data._cohort = lambda _: {name: "".join(json.dumps(each) + "\\n" for each in stream) for name, stream in streams.items()}
+"""
 SECONDS = 250  # it takes ten: a machine may be five times slower, and busy
 DIGEST = r"[0-9a-f]{64}"
 REASON = "Denied: purpose 'marketing' is not one of 'research', 'quality'"
 
 
-def begin(directory: Path, *arguments: str, patients: int, line_seconds: float = 1.0, before: str = "") -> subprocess.Popen[str]:
+def begin(directory: Path, *arguments: str, patients: int = 2, line_seconds: float = 1.0, before: str = FEW) -> subprocess.Popen[str]:
     """`connector demo` in a process of its own, into a pipe."""
     program = before + SMALL.format(patients=patients, line_seconds=line_seconds, arguments=["demo", *arguments])
     return subprocess.Popen(
@@ -70,7 +82,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     directory = tmp_path_factory.mktemp("demo")
-    with begin(directory, "--keep", patients=100, line_seconds=1.5) as process:
+    with begin(directory, "--keep", patients=100, line_seconds=1.5, before="") as process:
         out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, err) == (0, ""), out + err
     (home,) = (directory / "build").iterdir()
@@ -212,7 +224,7 @@ def test_what_is_kept_can_be_looked_at_as_it_says(played: Played):
 
 
 def test_a_step_that_does_not_happen_ends_the_demo_with_what_is_wrong_and_keeps_what_was_done(tmp_path: Path):
-    with begin(tmp_path, patients=2) as process:  # a file so small that it is over before it can be cut
+    with begin(tmp_path) as process:  # a file so small that it is over before it can be cut
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert re.fullmatch(r"connector: the demo did not go as it should: the download .*\n", err)
@@ -232,7 +244,7 @@ def test_a_step_that_does_not_happen_ends_the_demo_with_what_is_wrong_and_keeps_
     ids=["interrupted", "stopped by a script that runs it beside itself", "its terminal was closed"],
 )
 def test_a_demo_that_is_stopped_takes_its_connectors_with_it(tmp_path: Path, how: signal.Signals, before: str):
-    with begin(tmp_path, patients=2, line_seconds=30.0, before=before) as process:
+    with begin(tmp_path, line_seconds=30.0, before=before + FEW) as process:
         assert process.stdout is not None
         out = ""
         while "The pull" not in out:
@@ -248,7 +260,7 @@ def test_a_demo_that_is_stopped_takes_its_connectors_with_it(tmp_path: Path, how
 
 def test_a_place_where_nothing_can_be_written_is_said(tmp_path: Path):
     (tmp_path / "build").write_text("not a folder")
-    with begin(tmp_path, patients=2) as process:
+    with begin(tmp_path) as process:
         _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert err.startswith("connector: the demo needs a folder `build` to write to: File exists")
