@@ -73,18 +73,19 @@ class Timed:
 
     async def _renew(self, held: Holder) -> None:
         """Renew the portion at half of it until there is nothing more, then cut what runs when that ends."""
-        more = True
+        more, ends = True, self._since
         try:
             while more and held.amounts:
                 await asyncio.sleep(self._seconds_left(held) / 2)
+                ends = self._since + held.left(METERED_TIME) / MICROSECONDS
                 self._spend(held)
                 more = await held.exchange([self.tally], {}, {METERED_TIME: held.left(METERED_TIME)}) == "granted"
             await asyncio.sleep(self._seconds_left(held))
         except Exception:
             self._cut(self._running.values())  # what cannot be written must not go on
             raise
-        if held.amounts:
-            self.over, self.ended = True, self._since + held.left(METERED_TIME) / MICROSECONDS
+        if not more:  # whoever was kept from renewing in time may hold nothing by now
+            self.over, self.ended = True, ends
             self._ledger.spawn(self._used_up(held, dict(self._running)))
 
     def _cut(self, transfers: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import sleep
 
 import pytest
 
@@ -44,7 +45,8 @@ async def test_where_others_hold_all_of_the_time_nothing_waits_on_once_its_strea
         await ledger.close()
 
 
-async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and_the_time_is_posted_before():
+@pytest.mark.parametrize("stops", [False, True], ids=["", "the machine stops for longer than the time lasts"])
+async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and_the_time_is_posted_before(stops: bool):
     store, decided, cut = MemoryStore(), asyncio.Queue[str](), list[tuple[str, str]]()
     waits, signed, instants = asyncio.Semaphore(0), asyncio.Event(), list[float | None]()
 
@@ -63,6 +65,8 @@ async def test_each_transfer_of_live_data_ends_once_it_is_signed_for_or_gone_and
     streams = {"urn:file": Stream(), "urn:one": Stream(before_end), "urn:other": Stream(before_end)}
     begun = asyncio.get_running_loop().time()
     assert all(await asyncio.gather(*(time.join(stream, transfer) for transfer, stream in streams.items())))
+    if stops:
+        sleep(2 * MOST / MICROSECONDS)  # noqa: ASYNC251 - nothing is renewed meanwhile
     async with asyncio.timeout(10):
         for _ in range(2):
             await waits.acquire()
