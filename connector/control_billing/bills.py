@@ -127,15 +127,14 @@ class Bills:
         if plan is None:
             raise NotFound(NO_PRICES.format(id))
         accounts = await self._store.metered_of(id)
-        before = self._clock.now() + AHEAD_SECONDS_MAX if ends is None else ends
-        instants, bound = (before,) if begins is None else (begins, before), self._policies.meters_time(agreement.document)
+        last = await self._last(accounts) if ends is None else ends
+        instants, bound = (last,) if begins is None else (begins, last), self._policies.meters_time(agreement.document)
         found, signed, elsewhere = list[tuple[Metered, list[Reading]]](), inf, Elsewhere(self._store, accounts)
         for account in accounts:
             found.append((account, await self._readings(account, instants, elsewhere, bound=bound)))
             signed = min(signed, manifest_of(account.manifest).issued) if account.sequence else signed
         readings = [reading for _, own in found for reading in own]
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
-        last = self._last(readings, before) if ends is None else ends
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
         alone = [each for account, own in found if not account.sequence and _grows(own) for each in own if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
@@ -144,10 +143,12 @@ class Bills:
         made = invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
         return replace(made, preliminary=ends is not None and ends > self._clock.now())
 
-    def _last(self, readings: Sequence[Reading], before: float) -> float:
-        """The instant after the last second in which a receipt was acknowledged, `before` which acks are taken: by the clock of who has, it
-        may run ahead of ours; now, if none was."""
-        return max((int(each.at) + 1.0 for each in readings if each.attested == "both" and each.at < before), default=self._clock.now())
+    async def _last(self, accounts: Sequence[Metered]) -> float:
+        """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as
+        far as acks are taken; now, if none was."""
+        now = self._clock.now()
+        rows = [await last_before(self._store, account, now + AHEAD_SECONDS_MAX) for account in accounts if account.sequence]
+        return max((ack_of(row.ack or "").issued + 1.0 for row in rows if row is not None), default=now)
 
     async def _status(self, account: Metered, elsewhere: Elsewhere) -> str:
         """`ended` is what was left open by a transfer that is over: nobody has signed that it is complete, and nothing more comes."""
@@ -189,7 +190,7 @@ def _earliest(begins: float, promised: float, readings: Sequence[Reading]) -> fl
     """When the period of all that an agreement has come to begins (POSIX seconds): at `begins`, its signing, or before that where the clock
     was set back after it, as transfers would be on no invoice else: with the first manifest that was `promised` of what is signed for. Acks
     and manifests have whole seconds, and both sides have them."""
-    return min((begins, *(float(at) for at in (promised,) if at + 1 <= begins), *(each.at for each in readings)))
+    return min((float(promised) if promised + 1 <= begins else begins, *(each.at for each in readings)))
 
 
 def _grows(readings: Sequence[Reading]) -> bool:

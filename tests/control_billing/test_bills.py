@@ -107,6 +107,20 @@ async def test_without_an_end_both_sides_come_to_the_same_digest_whenever_they_a
 
 
 @pytest.mark.asyncio
+async def test_an_invoice_without_an_end_is_that_up_to_its_end_also_where_the_clock_of_who_acknowledges_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    mine, pair = flow("t0", [((1, 2),), ((2, 3),)], later=36)[0], (account(Role.PROVIDER), account(Role.CONSUMER))
+    for number, at in enumerate((48, 78, 108, -92, 308), 1):
+        pair = exchange(*pair, ((1, number + 1),), now=NOW + at)
+        mine.append(Receipted("t1", number, digest(pair[0].receipt), pair[0].receipt, pair[0].ack, NOW + at))
+    one = await bills(Role.PROVIDER, *mine, replace(pair[0], transfer="t1", attested="both"))
+    monkeypatch.setattr(Fixed, "now", lambda _: NOW + 1.5)
+    found = await one.invoice(ID, None, None)
+    assert found.digest == (await one.invoice(ID, None, found.ends)).digest
+
+
+@pytest.mark.asyncio
 async def test_a_bill_reads_each_object_of_a_transfer_once_and_asks_for_none_of_them(monkeypatch: pytest.MonkeyPatch):
     """Where each call has a price, an agreement has as many transfers as calls."""
     mine = [each for number in range(5) for each in flow(f"once-{number}", [((1, 11),), ((11, 21),)])[0]]
