@@ -28,6 +28,7 @@ from connector.signatures import jws
 from connector.values import replace
 from tests.contracts.memory_sinks import MemorySink, MemorySinks
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, key_of, some_bytes
+from tests.faults.patience import own_patience
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
 
 CONTENT = some_bytes(40 * CHUNK + 4321)
@@ -588,7 +589,7 @@ async def test_who_waits_for_less_than_half_of_the_credit_has_a_receipt_for_each
     """Some of it is lost, or a live source keeps less: no receipt is due by half of it there, and each of eight had come after a while."""
     monkeypatch.setattr(account, "QUIET_SECONDS", 1.0)
     async with both(tmp_path, CONTENT, lost_bytes=11 * CHUNK, required=True) as (provider, consumer):
-        async with asyncio.timeout(4.0):
+        async with own_patience(4.0):
             await consumer.fetch()
         assert provider.account.counts.bytes == len(CONTENT)
 
