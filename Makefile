@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # It takes a sixth of the time of pip, which reads all that an index has of each package; and pip does it where only pip is told the way.
-UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode
+UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --system-certs --require-hashes --compile-bytecode
 
 .PHONY: help setup demo test test-fast tck bench faults faults-ci lint format lock clean
 .DEFAULT_GOAL := help
