@@ -330,17 +330,17 @@ class PeerCatalogs:
         document = wire.load(body, CATALOG_NODES_MAX)
         if not isinstance(document, dict):
             return {}, ()
+        found: dict[str, Any] = {}
         # Some leave what there is none of as an empty list, which the schemas forbid and which says nothing.
         for reading in forms.readings(document, body):
             for found in (reading, dcat.without_empty(reading)):
                 if self._schemas.is_valid(type_, found):
                     return found, ()
-        kept, left_out = self._without_invalid(type_, document)
+        kept, left_out = self._without_invalid(type_, found)
         return (kept, left_out) if left_out and self._schemas.is_valid(type_, kept) else ({}, ())
 
-    def _without_invalid(self, type_: str, document: dict[str, Any]) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    def _without_invalid(self, type_: str, tidied: dict[str, Any]) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         """A catalog, or a dataset, without what would make all of it invalid, and what that is. No dataset at all is left out, too."""
-        tidied = dcat.without_empty(forms.tidy(document))
         is_valid, reasons = partial(self._schemas.is_valid, "Dataset"), partial(self._schemas.reasons, "Dataset")
         kept, left_out = dcat.without_invalid(tidied if type_ == "Catalog" else {"dataset": [tidied]}, is_valid, reasons)
         if type_ == "Dataset":

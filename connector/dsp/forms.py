@@ -22,11 +22,14 @@ MAY_BE_EMPTY = frozenset({"permission", "prohibition", "obligation", "reason", "
 TEXT_OF_VALUES = b'{\\"@'  # how a body looks that has `[{"@value":"a"},{"@value":"b"}]`, or `{"@id":"urn:a"}`, as a string
 
 
-def readings(document: Any, body: bytes) -> Iterator[Any]:
-    """What the document may be in the form that the schemas have, for whoever looks which one is valid; `body` is its text."""
+def readings(document: dict[str, Any], body: bytes) -> Iterator[dict[str, Any]]:
+    """What the document may be in the form that the schemas have, for whoever looks which one is valid; `body` is its text. One that is
+    the expanded form of a string is no object in that form, and none of these."""
     if TEXT_OF_VALUES not in body:  # else it is a mere string to the schemas, and would be valid as it stands
         yield document
-    yield tidy(document)
+    tidied = tidy(document)
+    if isinstance(tidied, dict):
+        yield tidied
 
 
 def tidy(value: Any) -> Any:

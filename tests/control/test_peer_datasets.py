@@ -62,6 +62,15 @@ async def test_what_would_take_a_hundred_times_its_bytes_to_be_read_is_not_read(
     assert len(lists) not in read
 
 
+@pytest.mark.asyncio
+async def test_a_peer_that_answers_and_writes_with_the_expanded_form_of_a_string_is_told_so(at: Desk):
+    text = {"@type": "xsd:string", "@value": "x"}
+    at.peer.script = lambda _m, _p, _d: (200, text)
+    for path, asked in (("/catalog/dataset", {"peer": "biopharma", "dataset": D}), ("/catalog", {"peer": "biopharma"})):
+        assert (await at.us.manage("POST", path, asked)).status == 502
+    assert (await at.peer.send(at.us, "POST", "/negotiations/request", text)).status == 400
+
+
 SINGLE = {"@id": "urn:o1", "@type": "Offer", "permission": purpose_policy("research")["permission"][0]}
 FORMS: dict[str, Any] = {
     "single values": described() | {"@context": CONTEXT[0], "hasPolicy": SINGLE},

@@ -420,3 +420,9 @@ def test_an_answer_is_an_object_or_nothing():
     assert wire.object_of(b'{"state":"FINALIZED"}') == {"state": "FINALIZED"}
     assert [wire.object_of(body) for body in (b"", b"[]", b"{", b'{"a":1,"a":2}')] == [None] * 4
     assert wire.object_of(b'{"state":"FINALIZED"}' + b" " * 262_144) is None, "it is not even looked at"
+
+
+@pytest.mark.parametrize("value", ["x", 1, None, [1]])
+def test_the_expanded_form_of_a_string_is_no_message_in_compact_form(value: Any):
+    body = orjson.dumps({"@type": "xsd:string", "@value": value})
+    assert wire.parse(body, "TransferStartMessage", SCHEMAS) == wire.NeedsExpansion("TransferStartMessage")
