@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from connector.adapters.file_source import hash_file, locate, open_directory, open_regular
-from connector.adapters_streams.naming import SUFFIX, name_new, tidied
+from connector.adapters_streams.naming import SUFFIX, disclaim, name_new, tidied
 from connector.errors import Contradiction, InvalidRequest, SinkFailed
 from connector.ports.sinks import Sink
 
@@ -313,6 +313,7 @@ def _demand_free(directory: int, name: str, part: str, out: str, overwrite: bool
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
+        disclaim(directory, part)
         return
     if not stat.S_ISREG(found.st_mode):
         raise InvalidRequest(f"`{out}` is there and is not a regular file; name another", pointer=POINTER)

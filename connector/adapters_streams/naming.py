@@ -56,9 +56,14 @@ def tidied(directory: int, part: str, name: str, found: os.stat_result) -> bool:
             os.stat(_claim(part), dir_fd=directory, follow_symlinks=False)
             os.unlink(name, dir_fd=directory)
             free = True
+    disclaim(directory, part)
+    return free
+
+
+def disclaim(directory: int, part: str) -> None:
+    """Say no more that an empty file of the name is ours: none is, and one that comes is somebody else's. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(_claim(part), dir_fd=directory)
-    return free
 
 
 def _claim(part: str) -> str:

@@ -38,7 +38,7 @@ async def with_room(
     """Do `step`, which writes data of `size_bytes` (None where nobody knows) into the sink that `place` opens, and again each time there is
     room after it found the disk full; also once there is `enough` of data without an end, as no more comes then. `waits` hears why nothing
     comes. Raises what both raise, SinkFailed also if there is no room within `seconds` of the last progress, or the transfer is over by
-    then. The sink is closed on return."""
+    then. The sink is closed on return; what it says only then is raised, unless something else is already."""
     loop = asyncio.get_running_loop()
     since, reached, failures = loop.time(), 0, 0
     sink = await place()
@@ -70,6 +70,10 @@ async def with_room(
             with suppress(SinkFailed):  # what it has refused before, some file systems say once more
                 await sink.close()
             sink = await place()  # what a disk has not kept is written once more: until then nobody can sign for it
+    except BaseException:  # a cancellation, above all, is none any more once another error has taken its place
+        with suppress(SinkFailed):
+            await sink.close()
+        raise
     finally:
         await sink.close()
 

@@ -518,6 +518,16 @@ async def test_on_a_file_system_without_links_a_crash_at_any_step_of_naming_leav
     assert ((out / "a.bin").read_bytes(), names(out)) == (CONTENT, ["a.bin"])
 
 
+async def test_an_empty_file_that_comes_after_a_crash_before_the_name_was_taken_is_somebody_elses(out: Path):
+    sinks = FileSinks([out])
+    (out / PART).with_suffix(".name").touch()  # and there it crashed
+    await (await sinks.open("a.bin", ID, overwrite=False)).close()
+    (out / "a.bin").touch()
+    with pytest.raises(Contradiction):
+        await sinks.open("a.bin", ID, overwrite=False)
+    assert names(out) == ["a.bin", PART]
+
+
 async def test_a_file_system_elsewhere_that_has_lost_a_part_is_a_failure_of_the_sink(out: Path, monkeypatch: pytest.MonkeyPatch):
     def stale(_descriptor: int) -> os.stat_result:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connector.errors import SinkFailed
+from connector.errors import PeerFailed, SinkFailed
 from connector.intake import account, room
 from connector.intake.patience import Patience
 from connector.ports.sinks import Sink
@@ -203,3 +203,25 @@ async def test_what_a_disk_says_once_more_as_the_part_is_let_go_of_ends_no_waiti
     monkeypatch.setattr(room, "_room", looked)
     patience = Patience("urn:pull", 900.0, lambda: False)
     assert await room.with_room(place, step, lambda: None, patience, 900.0, unheard) == "done"
+
+
+@pytest.mark.parametrize("ended", [asyncio.CancelledError(), PeerFailed("gone")], ids=["stopped", "gone"])
+async def test_what_ended_it_is_not_replaced_by_what_a_disk_says_as_the_part_is_let_go_of(
+    monkeypatch: pytest.MonkeyPatch, ended: BaseException
+):
+    kept, refusals = await begun(), [SinkFailed("full", full=True)]
+
+    async def step(_sink: Sink) -> str:
+        raise ended
+
+    async def close() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    async def place() -> Sink:
+        return kept
+
+    monkeypatch.setattr(kept, "close", close)
+    with pytest.raises(type(ended)):
+        await room.with_room(place, step, lambda: None, Patience("urn:pull", 900.0, lambda: False), 900.0, unheard)
+    assert not refusals
