@@ -45,17 +45,20 @@ async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
 async def drain(listeners: Sequence[Listening], flows: Flows, lives: Lives, seconds: float) -> None:
     """Let what runs at these doors finish; a stream that takes longer, or has no end, is cut, and its reader comes back for the rest. What
     a reader signs for comes in by connections that it has open: the door of the data closes those no sooner than the last stream is over,
-    which would stand still without."""
+    which would stand still without. No other one begins by them, and what is asked for by them has what is left of the time."""
+    loop = asyncio.get_running_loop()
+    end_at = loop.time() + seconds
+    flows.refuse()
     for transfer in lives.transfers:
         flows.cut(transfer, "shutdown")
-    cut = asyncio.get_running_loop().call_later(seconds, flows.cut_everything, "shutdown")
+    cut = loop.call_at(end_at, flows.cut_everything, "shutdown")
 
     async def finish(listening: Listening) -> None:
         if listening.door.name == DATA:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds + LINGER_SECONDS):
                     await flows.finished()
-        await listening.drain()
+        await listening.drain(max(0.0, end_at - loop.time()))
 
     try:
         await asyncio.gather(*map(finish, listeners))

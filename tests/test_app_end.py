@@ -9,21 +9,24 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
 from connector import app
-from connector.app_end import until
+from connector.app_end import DATA, drain, until
+from connector.dataplane.flows import Flows
 from connector.dsp.messages import Kind, Role
-from connector.errors import ProfilesUnread
+from connector.errors import ProfilesUnread, Withdrawn
 from connector.settings.fields import LimitsSettings, MeteringSettings
 from connector.values import replace
 from tests import pair
+from tests.api.conftest import DOOR
 from tests.control.orders import BIG, under_way, upstream
-from tests.dataplane.reader import reading
-from tests.dataplane.rig import some_bytes
+from tests.dataplane.reader import connected, head, reading, request
+from tests.dataplane.rig import ShiftedClock, some_bytes
 from tests.dataplane.test_composed import CUT_SECONDS, SIZE_BYTES, started
 from tests.faults.patience import own_time
 from tests.pair import TOKEN, Site, call, running, site
@@ -162,6 +165,44 @@ async def test_a_stream_that_is_signed_for_on_its_way_may_finish_as_its_reader_c
             await closing
             while (await both.consumer.asked("GET", f"/pulls/{order.id}"))["received_bytes"] < len(BIG):  # noqa: ASYNC110 - no commit
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.asyncio
+async def test_by_a_connection_that_is_open_at_the_end_no_other_stream_begins(tmp_path: Path):
+    async with started(tmp_path, some_bytes(SIZE_BYTES)) as transfer:
+        us, (url, authorization) = transfer.desk.us, transfer.address
+        async with connected(url) as (stream, writer), reading(url, authorization) as reader:
+            await reader.take(300_000)
+            writer.write(request("HEAD", url, authorization))
+            assert (await head(stream))[0] == 200
+            closing = asyncio.create_task(us.connector.close())
+            await only_ops(us.site)
+            writer.write(request("GET", url, authorization))
+            status, headers = await head(stream)
+            assert (status, "retry-after" in headers) == (503, True)
+            await reader.all()
+        await asyncio.wait_for(closing, 5)
+
+
+@pytest.mark.asyncio
+async def test_the_door_of_the_data_has_what_its_streams_have_left_of_the_time():
+    flows, left = Flows(ShiftedClock(), lambda _: None), list[float]()
+
+    async def copy() -> None:
+        with flows.running("urn:a", None, ""):
+            await asyncio.Event().wait()
+
+    async def finish(seconds: float) -> None:
+        left.append(seconds)
+
+    copying = asyncio.create_task(copy())
+    await asyncio.sleep(0)
+    data: Any = SimpleNamespace(door=replace(DOOR, name=DATA), drain=finish)
+    lives: Any = SimpleNamespace(transfers=())
+    await asyncio.wait_for(drain([data], flows, lives, 0.01), 5)
+    with pytest.raises(Withdrawn):
+        await copying
+    assert left == [0.0], "the streams had all of it"
 
 
 # ---- a process

@@ -125,6 +125,7 @@ class DataApi:
         token = bearer(request.headers.get(hdrs.AUTHORIZATION))
         ask = partial(self._gate.permit, token, transfer, proof_of(self._signing, request))
         permit = await ask()
+        self._flows.demand()
         if self._live is not None and self._live.serves(permit):
             return await self._live.read(request, ask, permit)
         plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies

@@ -82,13 +82,14 @@ class Listening(Struct):
             loop.remove_reader(each.fileno())
         loop.call_soon(self.server.close)
 
-    async def drain(self) -> None:
-        """Let the running requests finish, then close all connections.
+    async def drain(self, seconds: float) -> None:
+        """Let the running requests finish for so long, then close all connections.
 
         The wait is ours: from its own shutdown on, aiohttp drops what still arrives, and a request whose body is on its way
         would never end.
         """
-        await self.running.finish(self.door.drain_seconds)
+        await self.running.finish(seconds)
+        self.runner._shutdown_timeout = min(self.runner._shutdown_timeout, seconds + LINGER_SECONDS)
         await self.runner.cleanup()
 
 

@@ -15,7 +15,7 @@ from connector.dataplane.coverage import Coverage, add
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
-from connector.errors import Withdrawn
+from connector.errors import Busy, Withdrawn
 from connector.odrl.codes import Code
 from connector.ports import CLOCK_CHECK_SECONDS, Clock
 from connector.records import Agreement, Changes, Dataset, Evidence
@@ -24,6 +24,7 @@ from connector.values import Value
 TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the oldest are forgotten
 
 
+RETRY_SECONDS = 5  # until whoever is told to come back may find the next process
 GRACE_SECONDS = 1.0  # a decision is taken anew at the instant at which claims lapse; one that nobody takes ends streams so much later
 AGREEMENT_ENDED, POLICY_BOUND, CLAIMS_LAPSED = "agreement-ended", "policy-bound-passed", "claims-lapsed"  # why a bound ends a stream
 READER_GONE = "reader-gone"
@@ -78,6 +79,7 @@ class Flows:
         self._coverage: dict[str, Coverage] = {}
         self._used: dict[str, _Usage] = {}
         self._left = asyncio.Event()  # set with the end of each stream
+        self._refuses = False  # streams that would begin, as the process stops
 
     def lease(self, transfer: str) -> Lease:
         """The lease of a transfer as it stands now; take it before looking the transfer up."""
@@ -175,6 +177,15 @@ class Flows:
         running = len(self._running.get(transfer, ()))
         last_access = self._clock.now() if running else used.last_access
         return Seen(last_access, running, used.sent_bytes, coverage is not None and coverage.full)
+
+    def refuse(self) -> None:
+        """Let no stream begin any more: the process stops, and one that begins could only be cut."""
+        self._refuses = True
+
+    def demand(self) -> None:
+        """Raise Busy if no stream may begin any more: ask before anything is charged for one."""
+        if self._refuses:
+            raise Busy("this connector stops, and begins no stream; come back", retry_seconds=RETRY_SECONDS)
 
     async def finished(self) -> None:
         """Wait until the streams that run now are over, however they end."""

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector import telemetry
+from connector.api import listener
 from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, other_names, tls_context
 from connector.api.middleware import Handler
 from connector.errors import SettingsError
@@ -653,13 +654,35 @@ async def test_at_the_end_what_runs_finishes_and_nobody_new_comes_in(counted: bo
         door.refuse()
         with pytest.raises(ConnectionError):
             await spoken(door.port, b"")
-        draining = asyncio.create_task(door.drain())
+        draining = asyncio.create_task(door.drain(DOOR.drain_seconds))
         assert not (await asyncio.wait({draining, running}, timeout=0.05))[0]
         go.set()
         assert (await running).endswith(b"done")
         await asyncio.wait_for(draining, 5)
         assert await asyncio.wait_for(idle_reader.read(), 5) == b""
         idle.close()
+
+
+@pytest.mark.asyncio
+async def test_what_runs_at_the_end_has_what_is_left_of_the_time_and_not_all_of_it_once_more(monkeypatch: pytest.MonkeyPatch):
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def endless(_request: web.Request) -> web.Response:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(listener, "LINGER_SECONDS", 0.01)
+    async with opened(lambda app: app.router.add_get("/", endless) and None, [], drain_seconds=60.0) as door:
+        running = asyncio.create_task(spoken(door.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        await begun.wait()
+        door.refuse()
+        await asyncio.wait_for(door.drain(0.0), 5)
+        assert cancelled.is_set()
+        assert await running == b""
 
 
 @web.middleware
@@ -680,7 +703,7 @@ async def test_a_body_that_is_on_its_way_at_the_end_still_arrives():
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
         await begun.wait()
         door.refuse()
-        draining = asyncio.create_task(door.drain())
+        draining = asyncio.create_task(door.drain(DOOR.drain_seconds))
         assert not (await asyncio.wait({draining}, timeout=0.05))[0]
         writer.write(b"67890")
         assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"10 bytes")
