@@ -27,15 +27,16 @@ _ABSENT: Final = (
 )
 # What says by how it begins that it is one, and what follows then: so much, or of such a form, that no hash or signature is taken for it
 # that begins so by chance.
+_MIXED: Final = "(?=[a-z0-9_-]*[A-Z])"  # else a host `hvs.` and a dataset `sk_test_` would be tokens, whose names are written small
 ANNOUNCED: Final = {
     **dict.fromkeys(("AKIA", "ASIA"), "[A-Z2-7]{16}"),  # AWS
     **dict.fromkeys(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), "[A-Za-z0-9]{36}"),  # GitHub
     "github_pat_": "[A-Za-z0-9]{22}_[A-Za-z0-9]{59}",
-    "glpat-": r"[\w-]{20,}",  # GitLab
+    "glpat-": rf"{_MIXED}[\w-]{{20,}}",  # GitLab
     **dict.fromkeys(("xoxb-", "xoxp-", "xoxa-", "xapp-"), r"\d+-[\w-]{13,}"),  # Slack
     "AIza": r"[\w-]{35}",  # Google
-    **dict.fromkeys(("sk_live_", "sk_test_", "rk_live_", "rk_test_"), "[A-Za-z0-9]{16,}"),  # Stripe
-    "hvs.": r"[\w-]{24,}",  # Vault
+    **dict.fromkeys(("sk_live_", "sk_test_", "rk_live_", "rk_test_"), rf"{_MIXED}[A-Za-z0-9]{{16,}}"),  # Stripe
+    "hvs.": rf"{_MIXED}[\w-]{{24,}}",  # Vault
 }
 ANNOUNCED_LEAST: Final = 20  # characters of each
 _ANNOUNCED: Final = "|".join(re.escape(beginning) + rest for beginning, rest in ANNOUNCED.items())

@@ -58,6 +58,7 @@ SENTENCES = [
     "see https://store.example/a@b?x=1, and write to did:web:h.example#1",
     "AKIA and ASIA begin what AWS gives, ghp_ and github_pat_ what GitHub does, xoxb-, AIza, hvs. and sk_live_ what others do",
     "ghp_7e42F292c6912E7710c838347Ae178B4a_xYzaB AIzaSyD9tSrke72PouQMnMXa7eZSW0jkFMBWYaB3 aAKIAIOSFODNN7EXAMPLE begin so by chance",
+    "did:web:hvs.universitaetsklinikum-am-see.example publishes sk_test_hospitaladmissions2026 and glpat-diagnoses-2026-quarter-1",
     "该患者撤回了同意，编号 eyJ-2026，见 urn:uuid:a",
 ]
 
