@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -71,7 +72,8 @@ def load(body: bytes, nodes_max: int = NODES_MAX) -> Any:
         return document
     # A name that stands twice means one thing to us and may mean another to whoever else reads the message. The parser keeps
     # the last one silently; but then the text has more ends of names than the value has members, which costs little to see.
-    if _within_limits(document, nodes_max) < len(NAME_ENDS.findall(body)):  # what is beyond a limit is not searched
+    members = _within_limits(document, nodes_max)  # what is beyond a limit is not searched
+    if next(islice(NAME_ENDS.finditer(body), members, None), None) is not None:  # nor for more than one end too many
         json.loads(body, object_pairs_hook=_each_once)
     return document
 
