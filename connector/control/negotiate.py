@@ -175,7 +175,7 @@ class Negotiations:
             reason = f"offer `{id}` of dataset `{process.dataset}` says something else by now, and these terms do not lie within it"
             return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
         asked = await self._policies.read_aside(terms)
-        policies = (asked, envelope) if process.state == State.REQUESTED else (asked,)
+        policies = (asked, await self._policies.read_aside(envelope)) if process.state == State.REQUESTED else (asked,)
         unable = await self._unmeasured(asked, offer)
         verdicts = [unable or self._decide(policy, process.peer, offer.dataset, asked, claims, now) for policy in policies]
         verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])

@@ -359,6 +359,8 @@ async def test_terms_that_came_long_ago_are_read_while_others_have_their_turn(at
     assert (await at.peer.send(at.us, "POST", f"/negotiations/{mine.pid}/events", document)).status == 200
     await at.us.state(N, mine.pid, "AGREED")
     assert threads
+    waits = await at.us.put(negotiation(at.us, at.peer, "REQUESTED", P, dataset=terms["target"], terms=narrower))
+    await at.us.asked("POST", f"/negotiations/{waits.pid}/approve")
     assert threading.get_ident() not in threads
 
 
