@@ -17,7 +17,7 @@ from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, SinkFailed
 from connector.intake.beside import Beside, problem_code
-from connector.intake.patience import CLOCKS, OVER, Doubt, doubtful, of_clocks
+from connector.intake.patience import CLOCKS, OVER, Doubt, doubtful, hindered
 from connector.intake.promise import Broken, Promised
 from connector.intake_accounts.remembered import remembered, theirs
 from connector.lasting import since_boot, stopped
@@ -89,7 +89,7 @@ class Account:
         self._rejected: list[Rejected] = []
         self._ending = self._halting = self._hurried = False
         self._unsaved = False  # an ack is here that is not on record
-        self._clock: PeerFailed | None = None  # why the receipt that waits is not taken yet, if that is for a clock
+        self._untaken: PeerFailed | None = None  # why the receipt that waits is not taken yet
 
     @property
     def told(self) -> Ranges:
@@ -297,17 +297,17 @@ class Account:
                 await self._post()
             except PeerFailed as error:
                 doubt.bear(error)
-                self._clock = error if of_clocks(error) else None
+                self._untaken = error
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
                 pause = pause_seconds(failures := failures + 1, FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX)
                 if self._ending and pause >= PAUSE_SECONDS_MAX:  # whoever ends posts it on, with patience that ends
                     return
                 await asyncio.sleep(pause)
-        self._clock = None
+        self._untaken = None
 
     def hindered(self, failed: PeerFailed) -> PeerFailed:
         """Why data did not come that `failed` so: those that wait for credit wait for what the receipt waits for."""
-        return failed if self._clock is None or isinstance(failed, Broken) else self._clock
+        return hindered(failed, self._untaken)
 
     async def _post(self) -> None:
         """Post the receipt that waits for its ack, if one does. Raises Broken, PeerFailed."""

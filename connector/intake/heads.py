@@ -25,6 +25,7 @@ FRAMED = frozenset({"content-length", "transfer-encoding"})  # an answer with on
 # What a code means that asking again does not change before somebody over there has done something: ours to say, as no text of theirs is.
 MEANS: Mapping[str, str] = {
     "source-failed": "the data cannot be read there, or are others than were published; its operator has to look after them",
+    "sink-failed": "it cannot write what it has to; its operator has to look after its disk",
     "disk-short": "it has too little room on its disk; its operator has to make some",
 }
 

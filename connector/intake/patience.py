@@ -82,6 +82,15 @@ def of_clocks(error: PeerFailed) -> bool:
     return _said(error) in CLOCKS
 
 
+def hindered(failed: PeerFailed, untaken: PeerFailed | None) -> PeerFailed:
+    """Why data did not come that `failed` so while a receipt was `untaken` for another reason: if the provider's clock is wrong, or it asks
+    for patience, nothing is acknowledged, and the credit is used up. A refusal is one all the same, and what does not hold."""
+    refused = isinstance(failed, PeerRefused) and failed.said != credit.EXHAUSTED
+    if untaken is None or isinstance(failed, Broken) or not (of_clocks(untaken) or (isinstance(untaken, NotNow) and not refused)):
+        return failed
+    return untaken
+
+
 def _said(error: PeerFailed) -> str | None:
     if isinstance(error, Broken):
         return error.code

@@ -125,6 +125,16 @@ async def test_an_ack_that_was_lost_comes_for_the_same_receipt_again(tmp_path: P
         of_both(provider, await consumer.account())
 
 
+async def test_an_order_whose_provider_cannot_write_ends_in_time_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(account, "PAUSE_SECONDS_MAX", 0.05)
+    full = {"type": f"{PROBLEM}sink-failed"}
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(3, lambda _: web.json_response(full, status=507))
+        with pytest.raises(PeerFailed, match=r"nothing came for 1 s: .* status 507, `sink-failed`: it cannot write .* its disk"):
+            async with asyncio.timeout(20):
+                await consumer.fetch(patience_seconds=1.0, idle_seconds=0.3)
+
+
 async def test_acks_are_asked_for_again_after_longer_and_longer_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pauses: list[float] = []
     sleep = asyncio.sleep
