@@ -147,8 +147,11 @@ class Bills:
         """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as
         far as acks are taken; now, if none was."""
         now = self._clock.now()
-        rows = [await last_before(self._store, account, now + AHEAD_SECONDS_MAX) for account in accounts if account.sequence]
-        return max((ack_of(row.ack or "").issued + 1.0 for row in rows if row is not None), default=now)
+        found = list[float]()
+        for account in accounts:
+            if account.sequence and (row := await last_before(self._store, account, now + AHEAD_SECONDS_MAX)) is not None:
+                found.append(ack_of(row.ack or "").issued + 1.0)  # now: of thousands none is remembered until the end
+        return max(found, default=now)
 
     async def _status(self, account: Metered, elsewhere: Elsewhere) -> str:
         """`ended` is what was left open by a transfer that is over: nobody has signed that it is complete, and nothing more comes."""
