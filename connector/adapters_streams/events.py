@@ -144,7 +144,7 @@ class Events:
                 self._let_go(found)
             value = event[at + 3 :].partition(b"\n")[0].removeprefix(b" ")
             text = value.decode("utf-8", "replace")
-            self.id = text if text.isprintable() and 0 < len(value) <= POSITION_BYTES_MAX else None
+            self.id = text if text.isprintable() and 0 < len(text.encode()) <= POSITION_BYTES_MAX else None
             self._behind, self._mark, self._latest = NOTHING, b"", b""
         if not (event.startswith(b"data") or b"\ndata" in event):
             return

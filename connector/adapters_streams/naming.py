@@ -33,8 +33,8 @@ def name_new(directory: int, part: str, name: str) -> None:
     os.close(os.open(_claim(part), CLAIM & ~os.O_EXCL, MODE, dir_fd=directory))
     try:
         os.close(os.open(name, CLAIM, MODE, dir_fd=directory))
-    except OSError:
-        os.unlink(_claim(part), dir_fd=directory)
+    except FileExistsError:  # any other failure may be of a file that is there all the same, and is ours
+        disclaim(directory, part)
         raise
     try:
         os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -53,6 +53,7 @@ def test_events_come_out_in_one_spelling_however_they_are_spelled_and_cut(blocks
         (b"id: 5\ndata: x\n\nid:\ndata: y\n\n", None),
         (b"id: 5\ndata: x\n\nid: a\0b\ndata: y\n\n", None),
         (b"id: " + b"9" * 3000 + b"\ndata: x\n\n", None),
+        (b"id: " + b"\xff" * 1500 + b"\ndata: x\n\n", None),  # three bytes of UTF-8 for each, as it is kept
         (b"id: 5\n\n", "5"),
         (b"id: 5\n\ndata: x\n\nid: 5\n\n", "5"),
         ("id: \u00fc\ndata: x\n\n".encode(), "\u00fc"),

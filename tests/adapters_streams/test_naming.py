@@ -79,3 +79,24 @@ def test_what_a_file_system_says_has_failed_and_was_done_loses_no_data(directory
     with pytest.raises(OSError, match="timed out"):
         name_new(directory, "part", "file")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"all of it"}
+
+
+def test_an_empty_file_that_was_made_though_its_file_system_said_otherwise_is_taken_back(
+    directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make = os.open
+
+    def unanswered(path: str, *how: Any, **more: Any) -> int:
+        made = make(path, *how, **more)
+        if path == "file":
+            os.close(made)
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return made
+
+    monkeypatch.setattr(os, "link", without_links)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", unanswered)
+        with pytest.raises(OSError, match="timed out"):
+            name_new(directory, "part", "file")
+    assert tidied(directory, "part", "file", (tmp_path / "file").stat())
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
