@@ -37,7 +37,10 @@ Nowhere = Callable[[web.Request], Awaitable[None]]
 Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
 JSON = "application/json"
 JSON_TYPES = (JSON, "application/ld+json")
-IDS_OF_OTHERS = ("/datasets/{id}", "/agreements/{id}", "/processes/{id}")
+IDS_OF_OTHERS = (
+    *("/datasets/{id}", "/agreements/{id}", "/processes/{id}"),
+    *("/v1/negotiations/{pid}", "/v1/transfers/{pid}", "/v1/pulls/{id}"),  # ours, for which an operator may take one of a peer
+)
 FORBIDDEN_IN_PATH = re.compile(r"//|%2f|%5c|%00|;|\\|/\.\.?/", re.IGNORECASE)
 ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)  # before the path, where a whole address is asked for (RFC 9112, 3.2.2)
 FORBIDDEN_EVERYWHERE = re.compile(r"//|%00|\\|/\.\.?/")

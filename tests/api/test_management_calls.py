@@ -44,6 +44,12 @@ async def test_a_process_is_found_by_whatever_pid_its_peer_gave_it(desk: Desk):
         assert await desk.us.asked("GET", f"/processes/{quoted(theirs)}") == {"kind": "negotiation", "pid": ours.pid}
 
 
+async def test_of_a_pid_of_somebody_else_it_is_said_that_there_is_none_whatever_is_in_it(desk: Desk):
+    for kind, step in (("negotiation", "/approve"), ("transfer", "/suspend"), ("transfer", ""), ("pull", "/cancel"), ("pull", "")):
+        said = await desk.us.asked("POST" if step else "GET", f"/{kind}s/{quoted('https://peer.example/1;2')}{step}", status=404)
+        assert "`https://peer.example/1;2`" in said["detail"], "and not that there is no such address"
+
+
 async def test_a_pid_that_two_peers_use_names_neither_process_and_both_are_told(desk: Desk):
     ours = [
         await desk.us.put(negotiation(desk.us, peer, "REQUESTED", Role.PROVIDER, peer_pid="urn:the-same"))
