@@ -11,7 +11,8 @@ a completion that meets a suspension: nothing is left to suspend.
 DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
 accepted message of ours in between; it gets the stored answer. So does one with the move and the `@id` of that one whose words decide
 nothing, if the table does not allow it, or a message of ours is in flight: Eclipse EDC words a message anew when it sends it again. The
-data address of such a start counts, as its tokens may have replaced those of before. Everything else is judged by the table.
+data address of such a start counts, as its tokens may have replaced those of before, unless it is one of those word for word. Everything
+else is judged by the table.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ GIVES_WAY = {Move.SUSPENSION: {Move.SUSPENSION, Move.COMPLETION}, Move.COMPLETIO
 # Moves on whose words nothing is agreed: all but those that carry terms.
 WORDLESS = frozenset(Move) - {Move.CONTRACT_REQUEST, Move.CONTRACT_OFFER, Move.CONTRACT_AGREEMENT, Move.TRANSFER_REQUEST}
 DIGEST_BYTES = 32
+FORMER_MAX = 8  # starts under one id that are known for older ones: each attempt is one, and comes later than the one before
 
 
 class Process(Value):
@@ -45,9 +47,10 @@ class Process(Value):
     `pid` is ours, `peer_pid` the counterparty's (None until it told us). `peer` is the counterparty's participant id and
     `callback` the base URL that our messages to it extend. `in_flight` is the move that we sent and have no answer to,
     `in_flight_id` names its outbox row. `last_accepted` is the digest of the peer's last accepted message, behind it that of
-    its move and `@id` if it is one of WORDLESS and has one, or None once one of ours was accepted after it. `resumed` allows the
-    provider one start in STARTED after the consumer's own. `halted` is set by a suspension of ours until the provider's next start,
-    also where the peer refused it, or cannot be told yet because a start of ours is on its way.
+    its move and `@id` if it is one of WORDLESS and has one, and those of the starts under that `@id` that it has replaced, or None
+    once one of ours was accepted after it. `resumed` allows the provider one start in STARTED after the consumer's own. `halted` is
+    set by a suspension of ours until the provider's next start, also where the peer refused it, or cannot be told yet because a start
+    of ours is on its way.
     `due` is the instant (POSIX seconds) at which somebody has to look at this process again, or None. `detail` holds
     what the use cases keep with the state (terms on the table, decision, claims, reasons), plain JSON only.
     """
@@ -181,7 +184,8 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
     if implied is not None and state is not None and not same:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif same and not equal and move is Move.START and process.state == transfer.State.STARTED and peer is Role.PROVIDER:
-        return Received(replace(process, last_accepted=_mark(message)))  # nothing moves, but what it hands out is another address
+        # Nothing moves, but what it hands out is another address.
+        return Received(replace(process, last_accepted=_mark(message) + _former(process)))
     elif equal or (same and (ours or not legal(process, peer, move))):
         return Received(process, replay=True)
     elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()) and legal(process, peer, move):
@@ -194,14 +198,16 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
 
 
 def repeats(process: Process, message: Message) -> bool:
-    """Whether the message equals the last one accepted from the peer."""
-    return process.last_accepted is not None and process.last_accepted[:DIGEST_BYTES] == message.digest
+    """Whether the message equals the last one accepted from the peer, or a start that this one has replaced."""
+    accepted = process.last_accepted or b""
+    former = range(2 * DIGEST_BYTES, len(accepted), DIGEST_BYTES)
+    return any(accepted[begin : begin + DIGEST_BYTES] == message.digest for begin in (0, *former))
 
 
 def reworded(process: Process, message: Message) -> bool:
     """Whether the message is the last one accepted from the peer by its move and `@id`, and nothing is agreed on its words."""
     mark = _mark(message)[DIGEST_BYTES:]
-    return process.last_accepted is not None and mark != b"" and process.last_accepted[DIGEST_BYTES:] == mark
+    return process.last_accepted is not None and mark != b"" and process.last_accepted[DIGEST_BYTES : 2 * DIGEST_BYTES] == mark
 
 
 def _mark(message: Message) -> bytes:
@@ -210,6 +216,12 @@ def _mark(message: Message) -> bytes:
     if message.move not in WORDLESS or not isinstance(id, str):
         return message.digest
     return message.digest + sha256(f"{message.move} {id}".encode()).digest()
+
+
+def _former(process: Process) -> bytes:
+    """The digests of the last accepted message and of those before it under its id, newest first."""
+    accepted = process.last_accepted or b""
+    return (accepted[:DIGEST_BYTES] + accepted[2 * DIGEST_BYTES :])[: FORMER_MAX * DIGEST_BYTES]
 
 
 def send(process: Process, move: Move, outbox_id: str) -> Process:

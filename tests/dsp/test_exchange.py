@@ -121,6 +121,18 @@ def test_a_start_that_edc_sends_again_moves_nothing_and_is_no_replay_as_it_has_a
     assert exchange.receive(over, again) == exchange.Received(over, replay=True), "nobody keeps a token of what is over"
 
 
+def test_a_start_that_is_brought_twice_by_what_lies_between_does_not_replace_the_address_of_a_later_one():
+    starts = [replace(edc("started", Move.START), digest=bytes([n]) * 32) for n in range(exchange.FORMER_MAX + 3)]
+    taken = exchange.receive(process("REQUESTED", C), starts[0]).process
+    for start in starts[1:]:
+        received = exchange.receive(taken, start)
+        assert not received.replay
+        taken = received.process
+    for start in starts[-exchange.FORMER_MAX - 1 :]:
+        assert exchange.receive(taken, start) == exchange.Received(taken, replay=True)
+    assert len(taken.last_accepted or b"") == (2 + exchange.FORMER_MAX) * exchange.DIGEST_BYTES
+
+
 @pytest.mark.parametrize(("again", "replay"), [("started", True), ("started-again", False)])
 def test_a_start_that_edc_sends_again_does_not_undo_our_suspension_on_its_way(again: str, replay: bool):
     taken = exchange.receive(process("REQUESTED", C), edc("started", Move.START)).process
