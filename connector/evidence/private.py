@@ -17,6 +17,7 @@ TERMS: Final = {"agreement": "/document", "negotiation": "/terms", "decision": "
 OURS: Final = "/document/facts/"  # in a decision, what its maker knew
 CITED: Final = "own"  # in the answer to a closing, a closing that is looked at where it stands
 SHOWN: Final = "peer"  # in a statement, the other side's checkpoint, as that has shown it
+LEVELS: Final = 200  # that can always be written
 REQUESTED: Final = ("declared", "declared and claims", "claims")  # the sources of that which are the words of who requests, the consumer
 
 
@@ -109,7 +110,11 @@ def _say(case: Case, member: Member, pointer: str, code: str, *, theirs: bool) -
 
 
 def _parsed(text: str | None) -> Any:
+    """None for what is no JSON, or is too deep to be written and looked through: as a text it is looked at with its member."""
     try:
-        return orjson.loads(text) if text else None
-    except orjson.JSONDecodeError:
-        return None  # as a text it was looked at with its member
+        said = orjson.loads(text) if text else None
+        if text and text.count("[") + text.count("{") > LEVELS:
+            orjson.dumps(said)
+        return said
+    except (orjson.JSONDecodeError, TypeError):
+        return None

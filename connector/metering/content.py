@@ -320,15 +320,10 @@ def digest_of_json(document: Mapping[str, Any]) -> bytes:
 
 def canonical(document: Mapping[str, Any]) -> bytes:
     """The JCS form (RFC 8785) of a document that is JSON already: of most it is sorted JSON, which is written in C. Raises ValueError for
-    what has no such form."""
+    what has no such form, and for more levels than can be written: whoever reads that would have to be ready for it wherever he writes."""
     try:
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a number beyond 64 bits, half a surrogate pair, 254 levels
-        text = b""
+    except TypeError as error:  # a number beyond 64 bits, half a surrogate pair, 254 levels
+        raise ValueError(str(error)) from None
     plain = (text.isascii() or not BEYOND.search(text)) and b'\\\\"' not in text and not any(each.search(text) for each in NUMBERS)
-    if text and plain:
-        return text
-    try:
-        return rfc8785.dumps(orjson.loads(text) if text else dict(document))
-    except RecursionError:
-        raise ValueError("a document that is nested deeper than can be read") from None
+    return text if plain else rfc8785.dumps(orjson.loads(text))

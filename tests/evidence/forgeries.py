@@ -11,6 +11,8 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+import rfc8785
+
 from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
@@ -188,6 +190,17 @@ def deep(levels: int) -> Any:
     return [] if levels == 0 else [deep(levels - 1)]
 
 
+def deeper(kind: str, name: str) -> Forge:
+    """A member that can be read, and of which nothing can be written."""
+
+    def forge(draft: Draft) -> None:
+        document = draft.one(kind)["document"] | {name: deep(300)}
+        at = [each for each, _ in draft.members].index(kind)
+        draft.lines[at] = rfc8785.dumps({"kind": kind, **draft.one(kind), "document": document})
+
+    return forge
+
+
 def beside(cites: int | None = None) -> Forge:
     """Another ledger of the exporter, which says that it takes the place of the first with so many entries."""
 
@@ -334,6 +347,7 @@ FORGERIES: list[tuple[str, str, Forge]] = [
         line(1, b'{"id":"x","keys":[],"kind":"identity","name":null,"protocol":null,"role":1.0}'),
     ),
     ("a name that stands twice", "line-spelling", line(1, b'{"id":"x","id":"x","kind":"identity"}')),
+    ("an agreement that is deeper than anybody writes", "line-spelling", deeper("agreement", "permission")),
     ("a line as long as a book", "line-long", line(1, b'"' + b"x" * BOOK_BYTES + b'"')),
     ("a kind of another version", "kind-unknown", lambda draft: draft.members.insert(3, ("opinion", {"says": "x"}))),
     ("a member that lacks something", "member-missing", lambda draft: draft.one("transfer").pop("state")),
@@ -440,9 +454,10 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("another end for the account", "account-status", inside("transfer", "account", "status", to="aborted")),
     ("another ack for the account", "account-ack", inside("transfer", "account", "ack", to=OTHER)),
     ("an account that is said to be signed by nobody", "account-attested", inside("transfer", "account", "attested", to="provider-only")),
+    ("a detail that is deeper than anybody reads", "entry-detail", put("entry", detail="[" * 1_010 + "]" * 1_010)),
     ("a statement by a stranger", "statement-by", resigned("statement", 0, STRANGER, iss=STRANGER)),
     ("an invoice with another line", "invoice-digest", inside("invoice", "document", "lines", 0, "amount", to="1.00")),
-    ("an invoice that is deeper than anybody writes", "invoice-digest", inside("invoice", "document", "lines", to=deep(300))),
+    ("an invoice that is deeper than anybody writes", "line-spelling", deeper("invoice", "lines")),
     ("an invoice to somebody else", "invoice-agreement", invoiced(consumer=STRANGER)),
     ("an invoice for more than its lines", "invoice-total", invoiced(total="6.00")),
     ("an invoice that adds up to nothing", "invoice-total", invoiced(total="much")),
