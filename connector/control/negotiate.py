@@ -20,7 +20,7 @@ from connector.errors import NotFound, PolicyError, Refused, UnknownOffer
 from connector.odrl import Code
 from connector.odrl.vocabulary import compact
 from connector.ports import Act, Caller, Identity, Participant, Store
-from connector.records import Agreement, Expect, Offer, Record
+from connector.records import Agreement, Dataset, Expect, Offer, Record
 from connector.records.verdicts import Verdict, not_understood
 from connector.values import Value, replace
 
@@ -97,7 +97,9 @@ class Negotiations:
             return _wait(replace(kept, detail=detail | {"changes": [why, *settled.says]}))
         match settled.kind:
             case "refines":
-                return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
+                if (expects := await self._on_offer(offer)) is None:
+                    return await self._requested(process, terms, claims, now)
+                return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=expects)
             case "disjoint":
                 return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))
             case "overlaps" if offer.counter == "auto-counter" and settled.common is not None:
@@ -183,7 +185,15 @@ class Negotiations:
         kept = replace(process, detail=self._keep(process, terms, verdict, claims) | {"ends": verdicts[0].ends})
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
-        return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
+        if (expects := await self._on_offer(offer)) is None:
+            return await self.agree(process, claims, now)
+        return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=expects)
+
+    async def _on_offer(self, offer: Offer) -> tuple[Expect, ...] | None:
+        """An agreement is written only while its offer is as it was read: it may be withdrawn or replaced between our reading and the
+        write. None if it is already: then it is decided anew."""
+        dataset = await self._store.dataset(offer.dataset)
+        return None if dataset is None or offer not in dataset.offers else (Expect(Dataset, dataset.id, dataset.version),)
 
     def _still(self, process: Process, terms: Mapping[str, Any], offer: Offer, claims: Mapping[str, Any], now: float) -> bool:
         """Whether an offer that was replaced since still lets these terms through."""
@@ -365,11 +375,6 @@ def begin(
 def _decided(process: Process) -> Process:
     """The process, waiting for an operator no longer."""
     return replace(process, detail={k: v for k, v in process.detail.items() if k != "waiting"})
-
-
-def _on_offer(offer: Offer) -> tuple[Expect, ...]:
-    """An agreement is written only while its offer is there: it may be withdrawn between our reading and the write."""
-    return (Expect(Offer, offer.id, 0),)
 
 
 def envelope_of(offer: Offer) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.records import Agreement, Changes, Dataset, Offer
 from connector.settings.fields import ApprovalSettings
+from connector.values import replace
 from tests.control.stand import C, N, P, Standing
 from tests.pair import OPEN, Pair, pair, purpose_policy, until_policy
 
@@ -234,6 +235,25 @@ async def test_a_withdrawal_between_our_reading_and_the_write_counts(two: Pair):
         begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
         ours = await two.consumer.state(N, begun["pid"], "TERMINATED")
     assert "withdrawn" in " ".join(ours.detail["reasons"])
+    assert (await two.provider.asked("GET", "/agreements"))["items"] == []
+
+
+@pytest.mark.asyncio
+async def test_other_terms_that_are_published_between_our_reading_and_the_write_count(two: Pair):
+    await two.provider.publish("urn:d", OPEN)
+    store = two.provider.connector.store
+    (offer,) = getattr(await store.dataset("urn:d"), "offers", ())
+
+    async def instead(changes: Changes) -> Any:
+        found = await store.dataset("urn:d")
+        if found is not None and offer in found.offers and any(isinstance(each, Agreement) for each in changes.saves):
+            narrower = replace(offer, policy=purpose_policy("urn:p:research"))
+            await type(store).commit(store, Changes(saves=(replace(found, version=found.version + 1, offers=(narrower,)),)))
+        return await type(store).commit(store, changes)
+
+    with two.provider.commits(instead):
+        begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
+        await two.consumer.until(N, begun["pid"], lambda p: p.state in ("OFFERED", "TERMINATED", "FINALIZED") and p.in_flight is None)
     assert (await two.provider.asked("GET", "/agreements"))["items"] == []
 
 
