@@ -129,6 +129,7 @@ class SignedProvider:
             leaf=lambda leaf: self.nodes[0, leaf],
         )
         self.account = Metered(self.pid, Role.PROVIDER, AGREEMENT, CONSUMER, self.token, self.manifest.log.origin, CHUNK)
+        self.out.clear()  # what other transfers have brought is no credit of this one
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
