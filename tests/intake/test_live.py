@@ -234,13 +234,15 @@ class Filling(MemorySinks):
 async def test_a_full_disk_pauses_it_and_it_goes_on_behind_what_was_signed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
     async with stand(tmp_path) as at:
-        memory = at.sinks = Filling()
+        memory, enough = Filling(), Enough()
+        at.sinks = memory
 
         def make_room(order: Pull) -> None:
-            memory.room = memory.room or any("goes on once there is room" in each for each in order.reasons)
+            if any("goes on once there is room" in each for each in order.reasons):
+                memory.room, enough.most_bytes = True, max(map(len, memory.kept.values())) + 1_000_000  # whatever came first
 
         at.watcher.on_report = make_room
-        await at.fetch(5_000_000)
+        await at.fetch(enough=enough)
         (content,) = memory.files.values()
         (at.root / "file").write_bytes(content)
         await agree(at, at.root / "file")
