@@ -132,7 +132,7 @@ class Stand:
             mine = Process(Kind.TRANSFER, OURS, Role.CONSUMER, PROVIDER, "https://x", "STARTED", peer_pid=TRANSFER, version=1)
             await self.store.commit(Changes(saves=(agreed(peer=PROVIDER), replace(mine, agreement="urn:agreement"))))
         means = Means(self.store, Journal(self.store, self.rig.clock).decide, self.rig.consumer, self.rig.clock, Counted())
-        downloads = self.rig.downloads(self.root, metering=Metering(means, SpliceMover, "write"), patience_seconds=2.0)
+        downloads = self.rig.downloads(self.root, metering=Metering(means, SpliceMover, "write"), patience_seconds=30.0)
         downloads._sinks = self.sinks or downloads._sinks
         edr = self.rig.edr(endpoint=self.over)
         enough = Enough(most_bytes)
