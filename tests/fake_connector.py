@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 TOKEN = "the-admin-token"
+WAIT_SECONDS = 50.0  # for what comes at once, also where every processor is taken: a test has a minute
 Answer = tuple[int, Any]
 
 
@@ -86,11 +87,11 @@ def serving(fake: FakeConnector) -> Iterator[FakeConnector]:
     thread = threading.Thread(target=loop.run_until_complete, args=(fake._serve(ready),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(WAIT_SECONDS)
         yield fake
     finally:
         loop.call_soon_threadsafe(fake._over.set)
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
         loop.close()
 
 
