@@ -1,7 +1,11 @@
 """What streams use up over real sockets: never over, all of it usable, and what did not leave is given back."""
 
 import asyncio
+import os
+import select
+import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from connector.dataplane.quotas import LEAST
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from connector.values import replace
-from tests.dataplane.reader import WAIT_SECONDS, Same, reading
+from tests.dataplane.reader import WAIT_SECONDS, Reader, Same, reading
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, provider, some_bytes
 from tests.faults.patience import own_time
 
@@ -244,7 +248,7 @@ async def test_a_cut_gives_back_all_but_the_piece_that_was_leaving(rig: Rig):
     await rig.publish(b"\0" * size, tallies=(bytes_up_to(1 << 40),))
     async with reading(rig.endpoint, rig.authorization()) as reader:
         await reader.take(100_000)
-        taken = await quiet(rig)
+        taken = await quiet(rig, reader)
         rig.change(state="SUSPENDED")
         await reader.sip_to_the_end()
     spent = await settled(rig)
@@ -259,13 +263,25 @@ async def once(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def quiet(rig: Rig) -> int:
+async def quiet(rig: Rig, reader: Reader) -> int:
     """Wait until the reader's and our kernel are full; returns what has been handed over by then."""
-    last = -1
-    while (seen := rig.flows.seen(TRANSFER)) is not None and seen.sent_bytes != last:
-        last = seen.sent_bytes
-        await asyncio.sleep(0.2)
+    last, full = -1, select.poll()
+    full.register(other_end(reader), select.POLLOUT)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (seen := rig.flows.seen(TRANSFER)) is not None and (full.poll(0) or seen.sent_bytes != last):
+            last = seen.sent_bytes
+            await asyncio.sleep(0.05)
     return last
+
+
+def other_end(reader: Reader) -> int:
+    """The descriptor of our end of its connection: the kernel takes nothing more as long as nothing can be written to it."""
+    here = reader.stream._transport.get_extra_info("sockname")  # type: ignore[attr-defined]
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError), socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as copy:
+            if copy.getpeername() == here:
+                return descriptor
+    raise AssertionError("there is no connection with it")
 
 
 @pytest.mark.asyncio
@@ -301,7 +317,7 @@ async def test_what_a_reader_holds_who_takes_nothing_more_goes_to_others_once_it
         await rig.publish(b"\0" * size, tallies=(bytes_up_to(most),))
         async with reading(rig.endpoint, rig.authorization()) as slow:
             await slow.take(100_000)
-            await quiet(rig)
+            await quiet(rig, slow)
             assert (await rig.store.usage(AGREEMENT)).reserved(RULE, BYTE_COUNT) > 0, "it holds a portion, and does not use it"
             status, body, _ = await fetch(http, rig)
             await slow.sip_to_the_end()
