@@ -234,7 +234,7 @@ async def _comes_to(store: Store, account: Metered, spending: Elsewhere) -> tupl
         return account.counts, process is None or process.final
     if not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None:  # before, it is not written
         return NOTHING, True
-    steps = await spending.credited(account, newest=True)
+    steps = await spending.credited(account)
     return (steps[-1].left, True) if steps else (NOTHING, False)
 
 

@@ -10,6 +10,7 @@ credited no first receipt comes for it any more (`crediting`): it would be signe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from heapq import heapify, heappop, heappush
 from math import ceil
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from connector.control_billing.receipted import last_before
 from connector.dsp.messages import Kind, Role
 from connector.metering.content import Layout
 from connector.metering.counts import NOTHING, Counts
-from connector.metering.objects import Ack, Receipt, kept
-from connector.metering.ranges import Ranges, count, covers, union, without
+from connector.metering.objects import Ack, Receipt, kept, manifest_of
+from connector.metering.ranges import Ranges, count, union, without
 from connector.ports import Store
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT
@@ -34,26 +35,26 @@ class Credited(NamedTuple):
 
 
 class _Signer(NamedTuple):
-    """Who has signed: nothing of it was known before `stays` (POSIX seconds), nor all of it before its last ack was `issued`."""
+    """Who has signed: nothing of it was known before its `first` second (POSIX), and all of it is from its `last` on."""
 
-    stays: float
-    issued: int
+    first: int
+    last: int
     account: Metered
 
 
 class Elsewhere:
-    """What the `accounts` of one agreement have signed for of what others of them hold. Of each it is read once when it was over: a bill
-    asks for each that has signed with each that has not."""
+    """What the `accounts` of one agreement have signed for of what others of them hold. Of each it is read once when it was over, and what
+    was signed for by a second: a bill asks for each that has signed with each that has not."""
 
     def __init__(self, store: Store, accounts: Sequence[Metered]) -> None:
         self._store, self._accounts = store, accounts
-        self._known: dict[str, _Signer | None] = {}
+        self._signers: dict[str, _Signer | None] = {}
+        self._told: dict[tuple[str, int], Ranges] = {}
 
-    async def credited(self, account: Metered, *, newest: bool = False) -> tuple[Credited, ...]:
+    async def credited(self, account: Metered) -> tuple[Credited, ...]:
         """What is left of what `account` holds, of which we alone say that it was sent, from each second on at which more of it is signed
-        for by others; the `newest` of these seconds alone costs less to find. Nothing is as long as a receipt of its own may still come;
-        of live data, whose log is that of one transfer; and of who never meant to sign: what he fetches by a second transfer he has
-        fetched twice."""
+        for by others. Nothing is as long as a receipt of its own may still come; of live data, whose log is that of one transfer; and of
+        who never meant to sign: what he fetches by a second transfer he has fetched twice."""
         leaves = alone(account)
         if not leaves or not account.asked:
             return ()
@@ -62,40 +63,57 @@ class Elsewhere:
         if not signed or (over := await _over(self._store, account)) is None:
             return ()
         signers = [signer for each in signed if (signer := await self._signer(each)) is not None]
-        if not signers:
-            return ()
-
-        async def signed_by(second: int) -> Ranges:
-            return without(leaves, without(leaves, await _signed_by(self._store, signers, second, leaves)))
-
-        last = ceil(max(over, *(max(signer.stays, signer.issued) for signer in signers)))
-        steps, at, known, whole = list[Credited](), ceil(over), Ranges(), await signed_by(last)
-        while known != whole:
-            first, end = at, last
-            while first < end:
-                middle = (first + end) // 2
-                found = await signed_by(middle)
-                if found == whole or (found != known and not newest):
-                    end = middle
-                else:
-                    first = middle + 1
-            known = await signed_by(first)
-            steps.append(Credited(float(first), NOTHING if known == leaves else _left(account, known)))
-            at = first + 1
-        return tuple(steps)
+        coming = [(signer.first, number) for number, signer in enumerate(signers)]
+        heapify(coming)
+        rest, left = leaves, dict[int, Counts]()
+        while coming and rest:  # most are never looked at: the first that are over have signed for all of it
+            second, number = heappop(coming)
+            known, rest = rest, without(rest, await self._signed_by(signers[number], second))
+            if rest != known:
+                left[max(second, ceil(over))] = _left(account, without(leaves, rest)) if rest else NOTHING
+            if without(rest, signers[number].account.ranges) != rest:
+                heappush(coming, (await self._next(signers[number], second, rest), number))
+        return tuple(Credited(float(at), counts) for at, counts in left.items())
 
     async def since(self, account: Metered) -> float | None:
         """The second (POSIX) since which all of it is, as `credited` has it; None as long as it is not."""
-        steps = await self.credited(account, newest=True)
+        steps = await self.credited(account)
         return steps[-1].at if steps and steps[-1].left == NOTHING else None
 
     async def _signer(self, each: Metered) -> _Signer | None:
-        """None for one that runs: before it is over nobody can know what it comes to."""
-        if each.transfer not in self._known:
+        """None for one that runs: before it is over nobody can know what it comes to. Where the clock was set back, or nothing says when it
+        was over, its acks are later than that, and none is before the manifest."""
+        if each.transfer not in self._signers:
             issued = kept(Ack, each.ack).issued
             stays = float(issued) if each.status == "complete" else await _over(self._store, each)
-            self._known[each.transfer] = None if stays is None else _Signer(stays, issued, each)
-        return self._known[each.transfer]
+            if stays is None:
+                self._signers[each.transfer] = None
+            else:
+                first, last = ceil(stays), max(ceil(stays), issued)
+                first = first if first == last else min(max(first, manifest_of(each.manifest).issued), last)
+                self._signers[each.transfer] = _Signer(first, last, each)
+        return self._signers[each.transfer]
+
+    async def _signed_by(self, signer: _Signer, second: int) -> Ranges:
+        """What an account whose transfer was over by then had signed for by the end of a second (POSIX). What is signed for later moves
+        nothing: else what was credited in one period could be credited once more in the next."""
+        if second >= signer.last:
+            return signer.account.ranges
+        if (of := (signer.account.transfer, second)) not in self._told:
+            row = await last_before(self._store, signer.account, second + 1)
+            self._told[of] = () if row is None else kept(Receipt, row.receipt).ranges
+        return self._told[of]
+
+    async def _next(self, signer: _Signer, second: int, rest: Ranges) -> int:
+        """The first second after this one by which it has signed for more, of these leaves: what was signed for once stays so."""
+        first, end = second + 1, signer.last
+        while first < end:
+            middle = (first + end) // 2
+            if without(rest, await self._signed_by(signer, middle)) != rest:
+                end = middle
+            else:
+                first = middle + 1
+        return first
 
 
 def crediting(store: Store) -> Callable[[Metered], Awaitable[bool]]:
@@ -104,7 +122,7 @@ def crediting(store: Store) -> Callable[[Metered], Awaitable[bool]]:
     async def any_credited(account: Metered) -> bool:
         if await _over(store, account) is None:  # as of most, whose first receipt this is: the others are not read for that
             return False
-        return bool(await Elsewhere(store, await store.metered_of(account.agreement)).credited(account, newest=True))
+        return bool(await Elsewhere(store, await store.metered_of(account.agreement)).credited(account))
 
     return any_credited
 
@@ -118,23 +136,6 @@ def _left(account: Metered, signed: Ranges) -> Counts:
     size = counts.bytes - count(account.sent) + count(without(account.sent, spans))
     records, time = ((each * size // counts.bytes if counts.bytes else 0) for each in (counts.records, counts.microseconds))
     return replace(counts, bytes=size, records=records, microseconds=time)
-
-
-async def _signed_by(store: Store, signers: Sequence[_Signer], second: int, leaves: Ranges) -> Ranges:
-    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then, until it is all of these leaves.
-    What is signed for later moves nothing: else what was credited in one period could be credited once more in the next."""
-    ranges = Ranges()
-    for stays, issued, each in signers:
-        if stays > second:
-            continue
-        told: Metered | Receipt = each
-        if issued > second:
-            if (row := await last_before(store, each, second + 1)) is None:
-                continue
-            told = kept(Receipt, row.receipt)
-        if covers(ranges := union(ranges, told.ranges), leaves):
-            break
-    return ranges
 
 
 def alone(account: Metered) -> Ranges:

@@ -272,7 +272,7 @@ async def test_what_is_signed_for_elsewhere_in_part_goes_back_in_part():
     sent = {"sent": ((0, 3 * CHUNK),), "counts": Counts(3 * CHUNK, 30, 0, 1)}
     left, other = (
         brought("t1", ((1, 4),), asked=True, **sent),
-        brought("t2", ((2, 3),), sequence=1, ack=ack, counts=Counts(CHUNK, 10, 0, 1)),
+        brought("t2", ((2, 3),), sequence=1, manifest=rig.signed(rig.MANIFEST), ack=ack, counts=Counts(CHUNK, 10, 0, 1)),
     )
     await store.commit(Changes(saves=(AGREEMENT, left, other, ended("t1"), over)))
     terms = policy("50", MEGABYTE, price("1", "record"), price("2", "call"))
