@@ -350,11 +350,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(outbox.close)
         await pulls.recover()
         await pushing.recover()
-        stack.push_async_callback(pushing.close)
-        # The end, from below: no new connections anywhere, nobody waits any longer, and what runs at each door but `ops` finishes.
+        # The end, from below: no new connections anywhere, nobody waits any longer, no order of ours or push goes on before the next start,
+        # and what runs at each door but `ops` finishes.
         stack.push_async_callback(drain, listeners[1:], flows, lives, settings.limits.drain_seconds)
         stack.callback(feed.close)
         stack.push_async_callback(pulls.close)
+        stack.push_async_callback(pushing.close)
         for each in listeners[1:]:
             stack.callback(each.refuse)
         running.stack = stack.pop_all()

@@ -88,8 +88,7 @@ class Pusher:
 
     async def push(self, transfer: str, sink: Address) -> None:
         """Returns when the sink has all of it, and has signed for it if it signs. Raises Withdrawn if nothing may leave (any more),
-        SourceFailed, PeerFailed, Busy (then it may be called again, and goes on), PeerRefused if the sink does not take it."""
-        self._flows.demand()
+        SourceFailed, PeerFailed (then it may be called again, and goes on), PeerRefused if the sink does not take it."""
         permit = await self._gate.own(transfer)
         if not self._opened.reads(permit):  # it was published anew since the push was agreed to
             text = "these data have no end any more, and are not pushed; ask for them as `HttpData-PULL`"

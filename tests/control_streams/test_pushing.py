@@ -64,6 +64,8 @@ async def test_whoever_is_stopped_goes_on_with_it_at_its_next_start(tmp_path: Pa
             await provider.publish(DATASET, policy, content=CONTENT)
             id = await order(consumer)
             await begun(consumer, id)
+            since = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - since < goes.settings.limits.drain_seconds / 2, "it holds up no end"
         async with pair.running(goes) as again:
             consumer = alive if who == "provider" else again
             done = await ended(consumer, id)
