@@ -6,9 +6,10 @@ bites one of them bites the request. Otherwise "research is permitted" would let
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from connector.odrl.codes import Code, Stage
 from connector.odrl.duties import duty_actions, gate, state_of
@@ -35,6 +36,8 @@ from connector.odrl.model import (
     conjuncts,
     leaves,
 )
+
+T = TypeVar("T")
 
 LATER: Final = frozenset({"agreement", "transfer", "end"})  # stages at which a fact is measured, and not before
 CLASHES_MAX: Final = 100  # more than anybody mends in one go
@@ -258,35 +261,51 @@ def clashes(policy: Policy, world: World) -> list[tuple[Rule, Rule]]:
 def _clashes(policy: Policy, world: World) -> Iterator[tuple[Rule, Rule]]:
     left = CLASH_STEPS_MAX
     bounds = {rule.path: _bounds(rule) for rule in (*policy.permissions, *policy.prohibitions)}
+    everybody = tuple(Scope(party) for party in sorted(policy.assignees))
+    overlap = partial(_overlap, world)
     for one in policy.permissions:
+        mine, ours = bounds[one.path], one.assignees or everybody
         for other in policy.prohibitions:
-            mine, its = bounds[one.path], bounds[other.path]
+            its, theirs = bounds[other.path], other.assignees or everybody
             left -= 1 + len(one.actions) * len(other.actions) + len(mine) * len(its)
             left -= len(one.targets) * len(other.targets) + len(one.assignees) * len(other.assignees)
-            if left < 0 or _may_meet(policy, (one, mine), (other, its), world):
+            if left < 0 or (
+                _meet(one.actions, other.actions, _related)
+                and _meet(one.targets, other.targets, overlap)
+                and _meet(ours, theirs, overlap)
+                and not _kept_apart(policy, mine, its)
+            ):
                 yield one, other
 
 
-def _bounds(rule: Rule) -> list[Constraint]:
-    return [node for node in conjuncts(rule.constraints) if isinstance(node, Constraint)]
+def _bounds(rule: Rule) -> list[tuple[str, Constraint]]:
+    return [(node.fact, node) for node in conjuncts(rule.constraints) if isinstance(node, Constraint)]
 
 
-def _may_meet(policy: Policy, mine: tuple[Rule, list[Constraint]], its: tuple[Rule, list[Constraint]], world: World) -> bool:
-    (one, bounds), (other, limits) = mine, its
-    if one.actions and other.actions and not any(_related(a, b) for a in one.actions for b in other.actions):
-        return False
-    everybody = tuple(Scope(party) for party in sorted(policy.assignees))
-    scopes = ((one.targets, other.targets), (one.assignees or everybody, other.assignees or everybody))
-    if any(ours and yours and not any(_overlap(a, b, world) for a in ours for b in yours) for ours, yours in scopes):
-        return False
-    return not any(_apart(policy, a, b) for a in bounds for b in limits if a.fact == b.fact)
+def _meet(ours: Sequence[T], yours: Sequence[T], both: Callable[[T, T], bool]) -> bool:
+    """Whether one of ours and one of yours hold of the same; none stands for any."""
+    if not ours or not yours:
+        return True
+    for a in ours:  # a generator for each of the pairs of rules takes longer than what it asks
+        for b in yours:
+            if both(a, b):
+                return True
+    return False
+
+
+def _kept_apart(policy: Policy, mine: Sequence[tuple[str, Constraint]], its: Sequence[tuple[str, Constraint]]) -> bool:
+    for fact, one in mine:
+        for same, other in its:
+            if fact == same and _apart(policy, one, other):
+                return True
+    return False
 
 
 def _related(one: Action, other: Action) -> bool:
     return one.iri in other.within or other.iri in one.within
 
 
-def _overlap(one: Scope, other: Scope, world: World) -> bool:
+def _overlap(world: World, one: Scope, other: Scope) -> bool:
     return one.collection or other.collection or one.holds(other.id, world) or other.holds(one.id, world)
 
 
