@@ -82,7 +82,7 @@ class Elsewhere:
 
     async def _signer(self, each: Metered) -> _Signer | None:
         """None for one that runs: before it is over nobody can know what it comes to. Where the clock was set back, or nothing says when it
-        was over, its acks are later than that, and none is before the manifest."""
+        was over, its acks are later than that, and none is before the manifest, unless the clock was set back between those."""
         if each.transfer not in self._signers:
             issued = kept(Ack, each.ack).issued
             stays = float(issued) if each.status == "complete" else await _over(self._store, each)
@@ -90,8 +90,11 @@ class Elsewhere:
                 self._signers[each.transfer] = None
             else:
                 first, last = ceil(stays), max(ceil(stays), issued)
-                first = first if first == last else min(max(first, manifest_of(each.manifest).issued), last)
-                self._signers[each.transfer] = _Signer(first, last, each)
+                signer = _Signer(first, last, each)
+                if first < last:
+                    begun = min(max(first, manifest_of(each.manifest).issued), last)
+                    signer = signer if await self._signed_by(signer, begun - 1) else signer._replace(first=begun)
+                self._signers[each.transfer] = signer
         return self._signers[each.transfer]
 
     async def _signed_by(self, signer: _Signer, second: int) -> Ranges:

@@ -16,7 +16,7 @@ from connector.records.metering import Metered
 from connector.telemetry import STATEMENT
 from connector.values import replace
 from tests.control_billing.test_bills import DAY, ID, NOW, MemoryStore, bills, flow, unsigned
-from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, ROOT
+from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, MANIFEST, ROOT, signed
 
 pytestmark = pytest.mark.asyncio
 
@@ -152,6 +152,13 @@ async def test_what_acks_that_are_later_than_the_end_signed_for_by_when_is_looke
     assert [each.at for each in steps[0]] == [NOW + 1, NOW + 2, NOW + 3]
     assert all(each == steps[0] for each in steps)
     assert 0 < len(store.looked_up) <= 30 * len(numbers), "halving a minute, each time among three receipts"
+
+
+async def test_what_was_signed_for_before_the_manifest_by_a_clock_that_was_set_back_counts_from_then_on():
+    store, account, others = MemoryStore(), left(), goes_on(((1, 5),), ALL)[0]
+    others[-1] = replace(others[-1], manifest=signed(replace(MANIFEST, provider_pid="t2", issued=NOW + 90)))
+    await store.commit(Changes(saves=(account, *others)))
+    assert [each.at for each in await Elsewhere(store, [account, others[-1]]).credited(account)] == [NOW + 1, NOW + 2]
 
 
 async def test_retention_moves_nothing():
